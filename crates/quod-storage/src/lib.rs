@@ -1,0 +1,236 @@
+//! Where the bytes of an image live.
+//!
+//! Role: [`Storage`] is all that the engine asks of a file: vectored reads and writes of owned, aligned
+//! [`Buffer`]s, flush, length, holes. [`FileStorage`] is a local file by blocking system calls, [`Memory`] keeps
+//! the bytes in memory.
+//!
+//! Invariant: an operation owns its buffers and its [`Held`] until the kernel is done with them, also when the
+//! future that asked for it was dropped.
+//!
+//! Absent on purpose: a runtime, a clock, caching, retries, and any knowledge of image formats.
+
+mod buffer;
+mod file;
+mod lock;
+mod memory;
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+pub use buffer::{Buffer, MEMORY_ALIGNMENT};
+pub use file::{FileOpener, FileStorage};
+pub use lock::LockConflict;
+pub use memory::{Memory, MemoryOpener};
+
+/// What an operation protects: dropped when the kernel is done with the operation, never before.
+///
+/// A lock guard in here keeps its lock across a dropped future (durability rule D13).
+#[derive(Clone, Default)]
+pub struct Held(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Held {
+    /// Protects nothing.
+    pub const NOTHING: Held = Held(None);
+
+    /// Keeps `guard` alive until the operation is over.
+    pub fn new<T: Any + Send + Sync>(guard: Arc<T>) -> Self {
+        Held(Some(guard))
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Held(..)" } else { "Held(nothing)" })
+    }
+}
+
+/// The memory of one vectored read or write, in file order, and what the operation protects.
+#[derive(Debug)]
+pub struct Buffers {
+    /// The parts, one after another in the file.
+    pub parts: SmallVec<[Buffer; 3]>,
+    /// Dropped with the buffers, when the kernel is done with both.
+    pub held: Held,
+}
+
+impl Buffers {
+    /// Gathers `parts`; protects nothing.
+    pub fn gather(parts: impl IntoIterator<Item = Buffer>) -> Self {
+        Buffers { parts: parts.into_iter().collect(), held: Held::NOTHING }
+    }
+
+    /// Adds what the operation protects.
+    #[must_use]
+    pub fn holding(mut self, held: Held) -> Self {
+        self.held = held;
+        self
+    }
+
+    /// Length of all parts together, in bytes.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.len()).sum()
+    }
+
+    /// Whether there is not one byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the only part back out.
+    ///
+    /// # Panics
+    /// When there is not exactly one part.
+    pub fn into_single(mut self) -> Buffer {
+        assert_eq!(self.parts.len(), 1, "one buffer went in");
+        self.parts.remove(0)
+    }
+}
+
+impl From<Buffer> for Buffers {
+    fn from(buffer: Buffer) -> Self {
+        Buffers { parts: smallvec![buffer], held: Held::NOTHING }
+    }
+}
+
+/// What a range of a file is made of, as far as the file system tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtentKind {
+    /// May hold anything.
+    Data,
+    /// Reads as zeroes and takes no room.
+    Hole,
+}
+
+/// A run of one [`ExtentKind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Length in bytes; never 0.
+    pub len: u64,
+    /// What it is made of.
+    pub kind: ExtentKind,
+}
+
+/// What offsets, lengths and memory must be multiples of, in bytes; powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alignment {
+    /// For file offsets and lengths.
+    pub offset: u64,
+    /// For buffer addresses.
+    pub memory: usize,
+}
+
+/// A handle on one file. Handles on the same file may be used at the same time, from any thread that the
+/// implementation allows.
+///
+/// Reads and writes move exactly the bytes asked for or fail. Nothing is durable before [`flush`](Storage::flush)
+/// returns `Ok`; a failed flush promises nothing about what it covered, and a later one does not mend it.
+///
+/// Cancellation: a dropped future may leave its operation running. The operation keeps its buffers and its [`Held`]
+/// until it is over.
+#[allow(async_fn_in_trait, reason = "whether futures are Send is the implementation's: io_uring files stay on their thread")]
+pub trait Storage {
+    /// Fills `into` from file offset `at`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the range reaches past the end of the file; otherwise what the system says.
+    async fn read_at(&self, at: u64, into: Buffers) -> io::Result<Buffers>;
+
+    /// Writes `from` at file offset `at`; the file grows when the range reaches past its end.
+    ///
+    /// # Errors
+    /// What the system says; part of the range may have been written.
+    async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers>;
+
+    /// Makes every write, punch and length change that completed before this call durable.
+    ///
+    /// # Errors
+    /// What the system says; then nothing is known about what it covered.
+    async fn flush(&self, held: Held) -> io::Result<()>;
+
+    /// Sets the length of the file: cuts it, or grows it by a hole.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn set_len(&self, len: u64, held: Held) -> io::Result<()>;
+
+    /// Makes `len` bytes from `at` read as zeroes and gives their room back where the file system can. The length
+    /// of the file stays.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn punch(&self, at: u64, len: u64, held: Held) -> io::Result<()>;
+
+    /// Makes `len` bytes from `at` read as zeroes and keeps their room where the file system can. The length of the
+    /// file stays.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn write_zeroes(&self, at: u64, len: u64, held: Held) -> io::Result<()>;
+
+    /// What the file is made of from `at` on: a run of at most `len` bytes. Past the end there is a hole.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn extent(&self, at: u64, len: u64) -> io::Result<Extent>;
+
+    /// Length of the file in bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn length(&self) -> io::Result<u64>;
+
+    /// What offsets and buffers must be aligned to.
+    fn alignment(&self) -> Alignment;
+}
+
+/// How a file is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reads only; keeps writers out.
+    Read,
+    /// Reads only and lets a writer be: what is read may change underneath.
+    ReadShared,
+    /// Reads and writes; keeps every other user out but those that force-share.
+    Write,
+}
+
+/// Tells files apart, whatever name they were opened by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Device or name space.
+    pub device: u64,
+    /// Number in it.
+    pub inode: u64,
+}
+
+/// Opens files by name: what the engine follows backing names with.
+#[allow(async_fn_in_trait, reason = "as for Storage")]
+pub trait Opener {
+    /// The files that it opens.
+    type Storage: Storage;
+
+    /// Opens an existing file and takes the locks that `access` asks for.
+    ///
+    /// # Errors
+    /// What the system says; [`LockConflict`] inside a `ResourceBusy` error when another user is in the way;
+    /// `InvalidInput` when the name is not one of a regular file.
+    async fn open(&self, name: &Path, access: Access) -> io::Result<Self::Storage>;
+
+    /// Makes an empty file, locked for writing: an existing one is emptied once its lock is had. The name is durable
+    /// when this returns.
+    ///
+    /// # Errors
+    /// As [`open`](Opener::open).
+    async fn create(&self, name: &Path) -> io::Result<Self::Storage>;
+
+    /// Tells which file the name stands for, without opening it.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn identify(&self, name: &Path) -> io::Result<FileId>;
+}
