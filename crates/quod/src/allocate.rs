@@ -1,0 +1,134 @@
+//! Fresh room at the end of the file.
+//!
+//! Role: hands out clusters past every length that the file has had since it was opened (D2), and keeps the length
+//! ahead of what entries name (D3).
+//!
+//! Invariants: no cluster is handed out twice while the image is open (D1). `length` is never more than the file has.
+//!
+//! Absent on purpose: a free list. What a failed or cancelled request leaves behind is leaked until a check.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quod_storage::{Held, Storage};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::geometry::{Geometry, MAX_FILE_LENGTH};
+use crate::turn::Turn;
+use crate::units::{ClusterCount, FileOffset};
+
+/// How far the file may grow ahead of what is handed out, in bytes (D2).
+const AHEAD: u64 = 1 << 20;
+
+/// The end of one image file.
+pub(crate) struct FileEnd {
+    geometry: Geometry,
+    ahead: u64,
+    state: Mutex<State>,
+    /// For changes of the length.
+    turn: Turn,
+}
+
+struct State {
+    /// Where the next cluster will lie.
+    next: u64,
+    /// What the file's length was last made.
+    length: u64,
+    /// End of the last cluster that an entry names, or that lay in the file when it was opened.
+    referenced: u64,
+}
+
+impl FileEnd {
+    /// Begins at the end of a file of whole clusters. It may grow ahead only where a set NEED_CHECK will tell the
+    /// next user to cut it back.
+    pub(crate) fn new(geometry: Geometry, length: u64, may_grow_ahead: bool) -> Self {
+        let ahead = if may_grow_ahead { geometry.whole_clusters(AHEAD) } else { 0 };
+        FileEnd {
+            geometry,
+            ahead,
+            state: Mutex::new(State { next: length, length, referenced: length }),
+            turn: Turn::default(),
+        }
+    }
+
+    /// Hands out clusters that lie one after another.
+    ///
+    /// # Errors
+    /// `NoSpace` when the file would become longer than a file can be.
+    pub(crate) fn allocate(&self, clusters: ClusterCount) -> Result<FileOffset> {
+        let mut state = self.state();
+        let at = state.next;
+        let end =
+            clusters.0.checked_mul(self.geometry.cluster_size()).and_then(|bytes| at.checked_add(bytes));
+        match end.filter(|&end| end <= MAX_FILE_LENGTH) {
+            Some(end) => {
+                state.next = end;
+                Ok(FileOffset(at))
+            }
+            None => Err(Error::new(
+                ErrorKind::NoSpace,
+                format!("no file can be long enough for a cluster at {at:#x}"),
+            )),
+        }
+    }
+
+    /// Makes the file long enough for what ends at `end`; `length` is told about it.
+    ///
+    /// # Errors
+    /// What the system says; the room stays handed out.
+    pub(crate) async fn reach<S: Storage>(
+        &self,
+        storage: &S,
+        end: u64,
+        held: &Held,
+        length: &AtomicU64,
+    ) -> Result<()> {
+        if self.state().length >= end {
+            return Ok(());
+        }
+        let turn = self.turn.take().await;
+        let target = {
+            let state = self.state();
+            if state.length >= end {
+                return Ok(());
+            }
+            state.next.max(end).saturating_add(self.ahead).min(MAX_FILE_LENGTH)
+        };
+        let protected = Held::new(Arc::new((held.clone(), turn.clone())));
+        let grown = storage.set_len(target, protected).await;
+        grown.map_err(|source| Error::io(format!("the image cannot grow to {target} bytes"), source))?;
+        self.state().length = target;
+        length.fetch_max(target, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Notes that an entry names what ends at `end`.
+    pub(crate) fn note_referenced(&self, end: u64) {
+        let mut state = self.state();
+        state.referenced = state.referenced.max(end);
+    }
+
+    /// Cuts the file back to what is referenced. Only for a close: nothing may be allocated any more.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) async fn cut<S: Storage>(&self, storage: &S, held: &Held) -> Result<bool> {
+        let turn = self.turn.take().await;
+        let (length, referenced) = {
+            let state = self.state();
+            (state.length, state.referenced)
+        };
+        if length == referenced {
+            return Ok(false);
+        }
+        let protected = Held::new(Arc::new((held.clone(), turn.clone())));
+        let cut = storage.set_len(referenced, protected).await;
+        cut.map_err(|source| Error::io(format!("the image cannot be cut to {referenced} bytes"), source))?;
+        self.state().length = referenced;
+        Ok(true)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

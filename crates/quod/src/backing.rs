@@ -1,0 +1,142 @@
+//! The chain below: what unallocated means.
+//!
+//! Role: walks the layers of a chain, top first, until one of them has the bytes, and says where they lie. A flat
+//! list and a loop, not recursion.
+//!
+//! Invariant: a run never crosses the end of a layer that was asked for it: past its end a layer reads as zeroes,
+//! whatever lies below it.
+//!
+//! Absent on purpose: opening (`chain.rs`), and data: readers read, copiers copy.
+
+use quod_storage::{Buffer, Extent, ExtentKind, Storage};
+
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::layer::LayerKind;
+use crate::table::L2Entry;
+use crate::units::{FileOffset, GuestOffset};
+
+/// What a run of guest bytes reads as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The bytes of this layer's file, from that place on.
+    File { depth: usize, at: FileOffset },
+    /// Zeroes, by this layer's zero marker.
+    ZeroMarker { depth: usize },
+    /// Zeroes: no layer has the bytes, or they lie past the end of this one.
+    Nothing { depth: usize },
+}
+
+/// A run of guest bytes with one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) source: Source,
+    /// Bytes; never 0.
+    pub(crate) len: u64,
+}
+
+impl<S: Storage> Image<S> {
+    /// Says where up to `len` bytes from `at` lie, asking layer `depth` first, then those below it.
+    ///
+    /// # Errors
+    /// A layer's table is corrupt or cannot be read.
+    pub(crate) async fn resolve(&self, depth: usize, at: GuestOffset, len: u64) -> Result<Run> {
+        let mut len = len;
+        for (depth, layer) in self.layers().iter().enumerate().skip(depth) {
+            let left = layer.size().saturating_sub(at.0);
+            if left == 0 {
+                return Ok(Run { source: Source::Nothing { depth }, len });
+            }
+            len = len.min(left);
+            let qed = match &layer.kind {
+                LayerKind::Raw(_) => {
+                    return Ok(Run { source: Source::File { depth, at: FileOffset(at.0) }, len });
+                }
+                LayerKind::Qed(qed) => qed,
+            };
+            let mapping = layer.blame(qed.lookup(self.storage(depth), at, len).await)?;
+            len = mapping.len;
+            let source = match mapping.entry {
+                L2Entry::Data(at) => Source::File { depth, at },
+                L2Entry::Zero => Source::ZeroMarker { depth },
+                L2Entry::Unallocated => continue,
+            };
+            return Ok(Run { source, len });
+        }
+        Ok(Run { source: Source::Nothing { depth: self.layers().len() - 1 }, len })
+    }
+
+    /// Fills a buffer with guest bytes from `at`, asking layer `depth` first.
+    ///
+    /// # Errors
+    /// As [`resolve`](Image::resolve), or a file cannot be read.
+    pub(crate) async fn fill(&self, depth: usize, at: GuestOffset, mut rest: Buffer) -> Result<Buffer> {
+        let mut done = rest.split_to(0);
+        while !rest.is_empty() {
+            let at = at.plus(done.len() as u64);
+            let run = self.resolve(depth, at, rest.len() as u64).await?;
+            let mut piece = rest.split_to(run.len as usize);
+            match run.source {
+                Source::File { depth, at } => piece = self.read_file(depth, at, piece).await?,
+                Source::ZeroMarker { .. } | Source::Nothing { .. } => piece.fill(0),
+            }
+            done.join(piece);
+        }
+        Ok(done)
+    }
+
+    async fn read_file(&self, depth: usize, at: FileOffset, mut into: Buffer) -> Result<Buffer> {
+        let layer = &self.layers()[depth];
+        let mut past_end = None;
+        if let LayerKind::Raw(length) = &layer.kind {
+            // A raw file may end within its last sector.
+            let left = length.load(std::sync::atomic::Ordering::Acquire).saturating_sub(at.0);
+            if (left as usize) < into.len() {
+                let head = into.split_to(left as usize);
+                into.fill(0);
+                past_end = Some(std::mem::replace(&mut into, head));
+            }
+        }
+        let read = self.storage(depth).read_at(at.0, into.into()).await;
+        let failed = |source| Error::io(format!("data at {at} cannot be read"), source).in_image(&layer.name);
+        let mut read = read.map_err(failed)?.into_single();
+        if let Some(zeroes) = past_end {
+            read.join(zeroes);
+        }
+        Ok(read)
+    }
+
+    /// How many of up to `len` guest bytes from `at` are known to read as zeroes from layer `depth` down. 0 when the
+    /// first of them may be something else.
+    ///
+    /// # Errors
+    /// As [`resolve`](Image::resolve).
+    pub(crate) async fn known_zeroes(&self, depth: usize, at: GuestOffset, len: u64) -> Result<u64> {
+        let mut zeroes = 0;
+        while zeroes < len {
+            let run = self.resolve(depth, at.plus(zeroes), len - zeroes).await?;
+            let (is_zero, run_len) = match run.source {
+                Source::File { depth, at } => {
+                    let extent = self.file_extent(depth, at, run.len).await?;
+                    (extent.kind == ExtentKind::Hole, extent.len)
+                }
+                Source::ZeroMarker { .. } | Source::Nothing { .. } => (true, run.len),
+            };
+            if !is_zero {
+                break;
+            }
+            zeroes += run_len;
+        }
+        Ok(zeroes)
+    }
+
+    /// What a layer's file is made of.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) async fn file_extent(&self, depth: usize, at: FileOffset, len: u64) -> Result<Extent> {
+        let extent = self.storage(depth).extent(at.0, len).await;
+        let failed = |source| Error::io(format!("holes at {at} cannot be told"), source);
+        extent.map_err(|source| failed(source).in_image(&self.layers()[depth].name))
+    }
+}

@@ -1,0 +1,264 @@
+//! Opening a chain: headers to layers, names to files.
+//!
+//! Role: opens the image, then the backing file that its header names, and so on down, in a loop. Where the image is to
+//! be written to, it is made fit for that first: repaired when it is dirty (D12), its trailing partial cluster
+//! cut, unknown autoclear bits cleared.
+//!
+//! Invariants: no name from a header is opened that the caller has not allowed; a file is in a chain once; nothing is
+//! allocated by a header field before it is bounded.
+//!
+//! Absent on purpose: other people's formats.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+use quod_storage::{Access, Buffer, Held, Opener, Storage};
+
+use crate::allocate::FileEnd;
+use crate::check;
+use crate::error::{Error, ErrorKind, Result};
+use crate::geometry::SECTOR;
+use crate::header::{HEADER_BYTES, Header, has_magic};
+use crate::image::{BackingName, BackingPolicy, Format, OpenOptions};
+use crate::layer::{Layer, LayerKind, Qed, QedWriter};
+use crate::need_check::NeedCheck;
+
+/// More images than this in one chain are a mistake or an attack: each costs a file descriptor.
+const MAX_DEPTH: usize = 200;
+
+/// Copies from a backing file may take this many MiB at a time.
+const COPY_BUDGET: usize = 64;
+
+/// Virtual disk formats that must not be taken for raw, by their first bytes.
+const FOREIGN: [(&[u8], &str); 5] = [
+    (b"QFI\xfb", "qcow2"),
+    (b"KDMV", "vmdk"),
+    (b"# Disk DescriptorFile", "vmdk"),
+    (b"vhdxfile", "vhdx"),
+    (b"conectix", "vpc"),
+];
+
+/// A chain, ready for requests.
+pub(crate) struct Opened<S> {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) storages: Vec<S>,
+    pub(crate) writer: Option<QedWriter>,
+}
+
+/// What the first clusters of a QED file say.
+pub(crate) struct Front {
+    pub(crate) header: Header,
+    /// The file's first bytes: the header and what follows it in its sectors.
+    pub(crate) start: Vec<u8>,
+    pub(crate) backing: Option<BackingName>,
+    pub(crate) file_length: u64,
+}
+
+/// Opens an image and its backing files.
+pub(crate) async fn open<O: Opener>(
+    opener: &O,
+    name: &Path,
+    options: &OpenOptions,
+) -> Result<Opened<O::Storage>> {
+    let mut opened = Opened { layers: Vec::new(), storages: Vec::new(), writer: None };
+    let mut seen = HashSet::new();
+    let mut next = Some((name.to_owned(), Some(options.format)));
+    while let Some((name, format)) = next {
+        let depth = opened.layers.len();
+        let access = if depth == 0 { options.access } else { below(options.access) };
+        let outcome = async {
+            let id = opener.identify(&name).await.map_err(|source| cannot_open(&name, source))?;
+            if !seen.insert(id) {
+                let sentence = format!("Backing file '{}' creates an infinite loop.", name.display());
+                return Err(Error::new(ErrorKind::BackingLoop, sentence));
+            }
+            if depth == MAX_DEPTH {
+                return Err(Error::new(
+                    ErrorKind::BackingLoop,
+                    format!("more than {MAX_DEPTH} images in a chain"),
+                ));
+            }
+            add_layer(opener, &name, format, access, options, &mut opened).await
+        };
+        next = outcome.await.map_err(|error| if depth == 0 { error } else { unavailable(&name, error) })?;
+    }
+    Ok(opened)
+}
+
+/// Opens one file, with errors that name it.
+pub(crate) async fn open_file<O: Opener>(opener: &O, name: &Path, access: Access) -> Result<O::Storage> {
+    opener.open(name, access).await.map_err(|source| cannot_open(name, source))
+}
+
+fn cannot_open(name: &Path, source: std::io::Error) -> Error {
+    Error::io("the image cannot be opened", source).in_image(name)
+}
+
+/// How the files below a writable image are opened: for reading.
+fn below(top: Access) -> Access {
+    match top {
+        Access::Write => Access::Read,
+        other => other,
+    }
+}
+
+/// An error of a backing file, as the image on top of it sees it. Loops and refusals keep their kind.
+fn unavailable(name: &Path, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::BackingLoop
+        | ErrorKind::BackingDenied
+        | ErrorKind::BackingUnavailable
+        | ErrorKind::Locked => error,
+        _ => {
+            let sentence = format!("Could not open backing file: '{}': {error}", name.display());
+            Error::new(ErrorKind::BackingUnavailable, sentence)
+        }
+    }
+}
+
+/// Opens one layer; returns the name and, where it is known, the format of the next.
+async fn add_layer<O: Opener>(
+    opener: &O,
+    name: &Path,
+    format: Option<Format>,
+    access: Access,
+    options: &OpenOptions,
+    opened: &mut Opened<O::Storage>,
+) -> Result<Option<(PathBuf, Option<Format>)>> {
+    let storage = open_file(opener, name, access).await?;
+    let blame = |error: Error| error.in_image(name);
+    let format = match format {
+        Some(format) => format,
+        None => probe_file(&storage).await.map_err(blame)?,
+    };
+    if format == Format::Raw {
+        let length = storage.length().await.map_err(|source| cannot_open(name, source))?;
+        opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Raw(AtomicU64::new(length)) });
+        opened.storages.push(storage);
+        return Ok(None);
+    }
+    let mut front = read_front(&storage, name).await.map_err(blame)?;
+    let next = match &front.backing {
+        None => None,
+        Some(_) if options.backing == BackingPolicy::Deny => {
+            let sentence = "the image has a backing file, and opening that was not allowed";
+            return Err(blame(Error::new(ErrorKind::BackingDenied, sentence)));
+        }
+        Some(BackingName { path: Some(path), raw, .. }) => Some((path.clone(), raw.then_some(Format::Raw))),
+        Some(BackingName { name: backing, .. }) => {
+            let sentence =
+                format!("Could not open backing file: '{backing}' is not a local file; rebase the image");
+            return Err(blame(Error::new(ErrorKind::BackingUnavailable, sentence)));
+        }
+    };
+    if access == Access::Write {
+        make_writable(&storage, &mut front).await.map_err(blame)?;
+        opened.writer = Some(writer(&front));
+    }
+    let qed = Qed::new(&front.header, front.file_length, options.cache_bytes);
+    opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Qed(Box::new(qed)) });
+    opened.storages.push(storage);
+    Ok(next)
+}
+
+/// Reads and judges the header and the backing name.
+pub(crate) async fn read_front<S: Storage>(storage: &S, name: &Path) -> Result<Front> {
+    let failed = |source| Error::io("the header cannot be read", source);
+    let file_length = storage.length().await.map_err(failed)?;
+    let unit = storage.alignment().offset.max(SECTOR);
+    let wanted = file_length.min(unit) as usize;
+    let start = storage.read_at(0, Buffer::zeroed(wanted).into()).await.map_err(failed)?.into_single();
+    let header = Header::decode(&start, file_length)?;
+    let backing = match header.backing_name() {
+        None => None,
+        Some(range) => {
+            let bytes = Buffer::zeroed(range.len as usize).into();
+            let bytes = storage.read_at(range.at.0, bytes).await.map_err(failed)?.into_single();
+            Some(backing_name(&bytes, header.backing_is_raw(), name)?)
+        }
+    };
+    Ok(Front { header, start: start.to_vec(), backing, file_length })
+}
+
+fn backing_name(bytes: &[u8], raw: bool, image: &Path) -> Result<BackingName> {
+    let name = std::str::from_utf8(bytes).ok().filter(|name| !name.contains('\0')).ok_or_else(|| {
+        let shown = String::from_utf8_lossy(bytes).escape_debug().to_string();
+        Error::new(
+            ErrorKind::InvalidHeader,
+            format!("QED backing filename is invalid: '{shown}' is no file name"),
+        )
+    })?;
+    let plain = name.strip_prefix("file:").unwrap_or(name);
+    let is_protocol = plain.split('/').next().is_some_and(|first| first.contains(':'));
+    let directory = image.parent().unwrap_or(Path::new(""));
+    let path = (!is_protocol).then(|| directory.join(plain));
+    Ok(BackingName { name: name.to_owned(), path, raw })
+}
+
+/// Tells the format by the first bytes.
+pub(crate) async fn probe_file<S: Storage>(storage: &S) -> Result<Format> {
+    let failed = |source| Error::io("the file cannot be read", source);
+    let wanted = storage.length().await.map_err(failed)?.min(SECTOR) as usize;
+    let start = storage.read_at(0, Buffer::zeroed(wanted).into()).await.map_err(failed)?.into_single();
+    if has_magic(&start) {
+        return Ok(Format::Qed);
+    }
+    match FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
+        None => Ok(Format::Raw),
+        Some((_, format)) => {
+            let way_out = "name the format to use it all the same, or convert it with qemu-img first";
+            Err(Error::new(
+                ErrorKind::UnsupportedFeature,
+                format!("this looks like a {format} image ({way_out})"),
+            ))
+        }
+    }
+}
+
+/// Makes a file fit for writing: no dirty image, no partial cluster at its end, no autoclear bit, all of it durable.
+async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<()> {
+    if front.header.needs_check() {
+        check::repair_on_open(storage, front).await?;
+    }
+    let whole = front.header.geometry().whole_clusters(front.file_length);
+    let failed = |what: &'static str| move |source| Error::io(what, source);
+    let mut changed = false;
+    if whole != front.file_length {
+        storage
+            .set_len(whole, Held::NOTHING)
+            .await
+            .map_err(failed("the partial cluster at the end cannot be cut"))?;
+        front.file_length = whole;
+        changed = true;
+    }
+    if front.header.clear_autoclear() {
+        write_header(storage, front).await?;
+        changed = true;
+    }
+    if changed {
+        storage.flush(Held::NOTHING).await.map_err(failed("the flush failed"))?;
+    }
+    Ok(())
+}
+
+/// Writes the header over the old one.
+pub(crate) async fn write_header<S: Storage>(storage: &S, front: &mut Front) -> Result<()> {
+    front.start[..HEADER_BYTES].copy_from_slice(front.header.encode());
+    let written = storage.write_at(0, Buffer::copy_of(&front.start).into()).await;
+    written.map_err(|source| Error::io("the header cannot be written", source))?;
+    Ok(())
+}
+
+fn writer(front: &Front) -> QedWriter {
+    let unordered = front.backing.is_none();
+    QedWriter {
+        end: FileEnd::new(front.header.geometry(), front.file_length, unordered),
+        need_check: NeedCheck::new(front.header.clone(), front.start.clone(), unordered),
+        clusters: Default::default(),
+        tables: Default::default(),
+        unsettled: Default::default(),
+        growing: Default::default(),
+        copies: async_lock::Semaphore::new(COPY_BUDGET),
+    }
+}

@@ -1,0 +1,80 @@
+//! Check and repair of the metadata of one image.
+//!
+//! Role: [`check`] reads every table and tells what is wrong; with [`Repair::Yes`] it does what a writable open of a dirty
+//! image does (D12).
+//!
+//! Invariant: memory follows the tables' real bytes, not what the header claims: holes are skipped, and the set of
+//! referenced clusters is compressed.
+//!
+//! Absent on purpose: data. Nothing here reads a data cluster or opens a backing file.
+
+mod repair;
+mod report;
+mod scan;
+
+use std::path::Path;
+
+use quod_storage::{Access, Opener};
+
+use crate::chain::{self, Front};
+use crate::error::{Error, ErrorKind, Result};
+pub use report::CheckReport;
+use scan::Scan;
+
+/// Whether a check may change the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// It only reads.
+    No,
+    /// It clears entries that name what they must not, cuts what is unreferenced at the end, and clears NEED_CHECK, in
+    /// that order, each step durable before the next.
+    Yes,
+}
+
+/// Checks the tables of a QED image.
+///
+/// A report without corruption that was not fixed, after [`Repair::Yes`], means that the image is clean now.
+///
+/// # Errors
+/// `NotQed`, `InvalidHeader`, `UnsupportedFeature`, `Locked`; `Io` when a table cannot be read; `InvalidArgument` for
+/// [`Repair::Yes`] without [`Access::Write`].
+///
+/// # Cancellation
+/// A repair may have been done in part; the next check begins again.
+pub async fn check<O: Opener>(
+    opener: &O,
+    name: &Path,
+    access: Access,
+    repair: Repair,
+) -> Result<CheckReport> {
+    if repair == Repair::Yes && access != Access::Write {
+        return Err(Error::new(ErrorKind::InvalidArgument, "a repair needs the image open for writing")
+            .in_image(name));
+    }
+    let storage = chain::open_file(opener, name, access).await?;
+    let outcome = async {
+        let mut front = chain::read_front(&storage, name).await?;
+        match repair {
+            Repair::No => Scan::new(&storage, &front).run(Repair::No).await.map(|scanned| scanned.report),
+            Repair::Yes => repair::repair(&storage, &mut front).await,
+        }
+    };
+    outcome.await.map_err(|error: Error| error.in_image(name))
+}
+
+/// Repairs a dirty image that is about to be opened for writing.
+///
+/// # Errors
+/// `Corrupt` when corruption remains: the image stays dirty; otherwise as [`check`].
+pub(crate) async fn repair_on_open<S: quod_storage::Storage>(storage: &S, front: &mut Front) -> Result<()> {
+    let report = repair::repair(storage, front).await?;
+    if report.remaining_corruptions() == 0 {
+        return Ok(());
+    }
+    let what = report.findings.first().cloned().unwrap_or_default();
+    let sentence = format!(
+        "the image was not closed, and its repair leaves {} errors: {what}",
+        report.remaining_corruptions()
+    );
+    Err(Error::new(ErrorKind::Corrupt, format!("{sentence} (open it read-only to save what can be read)")))
+}

@@ -1,0 +1,44 @@
+//! Repair: what a writable open of a dirty image does first.
+//!
+//! Role: entries cleared, flushed; then the tail cut, flushed; then the bit cleared, flushed (D12).
+//!
+//! Crash states: every prefix of these steps. The bit stays until all else is durable, so the next open does it again.
+//!
+//! Absent on purpose: choosing between two references to one cluster. Then the bit and the tail stay as they are.
+
+use quod_storage::{Held, Storage};
+
+use super::Repair;
+use super::report::CheckReport;
+use super::scan::Scan;
+use crate::chain::{Front, write_header};
+use crate::error::{Error, Result};
+
+/// Repairs what can be repaired.
+pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result<CheckReport> {
+    let scanned = Scan::new(storage, front).run(Repair::Yes).await?;
+    let mut report = scanned.report;
+    flush(storage).await?;
+    if report.remaining_corruptions() > 0 {
+        return Ok(report);
+    }
+    if front.file_length != scanned.referenced_end {
+        let cut = storage.set_len(scanned.referenced_end, Held::NOTHING).await;
+        cut.map_err(|source| Error::io("the unreferenced end of the file cannot be cut", source))?;
+        flush(storage).await?;
+        front.file_length = scanned.referenced_end;
+        let cluster = front.header.geometry().cluster_size();
+        report.leaks_fixed = (report.image_end - scanned.referenced_end) / cluster;
+        report.image_end = scanned.referenced_end;
+    }
+    if front.header.needs_check() {
+        front.header.set_needs_check(false);
+        write_header(storage, front).await?;
+        flush(storage).await?;
+    }
+    Ok(report)
+}
+
+async fn flush<S: Storage>(storage: &S) -> Result<()> {
+    storage.flush(Held::NOTHING).await.map_err(|source| Error::io("the flush failed", source))
+}

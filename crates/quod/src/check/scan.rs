@@ -1,0 +1,197 @@
+//! Reads every table of an image and judges every entry.
+//!
+//! Role: one pass over L1 and the L2 tables it names. Invalid entries are cleared on the way when that is wished.
+//!
+//! Invariant: each cluster is entered into the set of referenced ones once; whoever names it again is corrupt.
+//!
+//! Absent on purpose: flushes and the header (`repair.rs`).
+
+use quod_storage::{Buffer, ExtentKind, Storage};
+use roaring::RoaringTreemap;
+
+use super::Repair;
+use super::report::CheckReport;
+use crate::chain::Front;
+use crate::error::{Error, Result};
+use crate::geometry::{ENTRY, Geometry};
+use crate::table::{L2Entry, ValidRange, decode_l1, encode_entries, entries};
+use crate::units::{ClusterCount, FileOffset};
+
+/// Tables are read in pieces of at most this many bytes; a piece begins at a multiple of it in its table.
+const PIECE: u64 = 256 << 10;
+
+pub(super) struct Scan<'a, S> {
+    storage: &'a S,
+    geometry: Geometry,
+    valid: ValidRange,
+    l1_table: FileOffset,
+    referenced: RoaringTreemap,
+    report: CheckReport,
+    /// Where the data cluster before this one ended.
+    last_end: Option<u64>,
+}
+
+/// What a pass over the tables found.
+pub(super) struct Scanned {
+    pub(super) report: CheckReport,
+    /// Where the last referenced cluster ends, in bytes.
+    pub(super) referenced_end: u64,
+}
+
+/// What becomes of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Sound,
+    /// It names room that it must not; clearing it mends it.
+    Invalid,
+}
+
+impl<'a, S: Storage> Scan<'a, S> {
+    pub(super) fn new(storage: &'a S, front: &Front) -> Self {
+        let geometry = front.header.geometry();
+        let report = CheckReport {
+            image_end: geometry.whole_clusters(front.file_length),
+            total_clusters: geometry.clusters_for(front.header.image_size()).0,
+            ..CheckReport::default()
+        };
+        Scan {
+            storage,
+            geometry,
+            valid: ValidRange { geometry, file_length: front.file_length },
+            l1_table: front.header.l1_table(),
+            referenced: RoaringTreemap::new(),
+            report,
+            last_end: None,
+        }
+    }
+
+    /// Reads every table.
+    ///
+    /// # Errors
+    /// A table cannot be read, or an entry cannot be cleared.
+    pub(super) async fn run(mut self, repair: Repair) -> Result<Scanned> {
+        self.reference(self.l1_table, self.geometry.table_clusters());
+        let mut at = 0;
+        while let Some((piece_at, mut piece)) = self.next_piece(self.l1_table, &mut at).await? {
+            let mut cleared = 0;
+            for (index, entry) in piece.iter_mut().enumerate() {
+                let Some(table) = decode_l1(*entry) else { continue };
+                let place = piece_at.plus(ENTRY * index as u64);
+                if self.judge_l1(place, table, repair).await? == Verdict::Invalid {
+                    *entry = L2Entry::Unallocated.encode();
+                    cleared += 1;
+                }
+            }
+            self.put_back(piece_at, piece, cleared, repair).await?;
+        }
+        Ok(self.sum_up())
+    }
+
+    async fn judge_l1(&mut self, place: FileOffset, table: FileOffset, repair: Repair) -> Result<Verdict> {
+        let clusters = self.geometry.table_clusters();
+        if !self.valid.holds(table, clusters) {
+            self.report.corruption(|| format!("the L1 entry at {place} names no table: {:#x}", table.0));
+            return Ok(Verdict::Invalid);
+        }
+        if !self.reference(table, clusters) {
+            self.report.corruption(|| {
+                format!("the L1 entry at {place} names a table at {table} that is in use already")
+            });
+            return Ok(Verdict::Sound);
+        }
+        self.scan_table(table, repair).await?;
+        Ok(Verdict::Sound)
+    }
+
+    async fn scan_table(&mut self, table: FileOffset, repair: Repair) -> Result<()> {
+        let mut at = 0;
+        while let Some((piece_at, mut piece)) = self.next_piece(table, &mut at).await? {
+            let mut cleared = 0;
+            for (index, entry) in piece.iter_mut().enumerate() {
+                let L2Entry::Data(data) = L2Entry::decode(*entry) else { continue };
+                if self.judge_l2(piece_at.plus(ENTRY * index as u64), data) == Verdict::Invalid {
+                    *entry = L2Entry::Unallocated.encode();
+                    cleared += 1;
+                }
+            }
+            self.put_back(piece_at, piece, cleared, repair).await?;
+        }
+        Ok(())
+    }
+
+    fn judge_l2(&mut self, place: FileOffset, data: FileOffset) -> Verdict {
+        if !self.valid.holds(data, ClusterCount(1)) {
+            self.report.corruption(|| format!("the L2 entry at {place} names no cluster: {:#x}", data.0));
+            return Verdict::Invalid;
+        }
+        self.report.allocated_clusters += 1;
+        if self.last_end.is_some_and(|end| end != data.0) {
+            self.report.fragmented_clusters += 1;
+        }
+        self.last_end = Some(data.0 + self.geometry.cluster_size());
+        if !self.reference(data, ClusterCount(1)) {
+            self.report.corruption(|| {
+                format!("the L2 entry at {place} names the cluster at {data} that is in use already")
+            });
+        }
+        Verdict::Sound
+    }
+
+    /// Enters clusters into the set; false when one was there already.
+    fn reference(&mut self, at: FileOffset, clusters: ClusterCount) -> bool {
+        let first = at.0 / self.geometry.cluster_size();
+        self.referenced.insert_range(first..first + clusters.0) == clusters.0
+    }
+
+    /// The next piece of a table that is not a hole, from byte `at` of it on; `at` moves past it.
+    async fn next_piece(&self, table: FileOffset, at: &mut u64) -> Result<Option<(FileOffset, Vec<u64>)>> {
+        let failed = |source| Error::io(format!("the table at {table} cannot be read"), source);
+        let end = self.geometry.table_bytes();
+        while *at < end {
+            let extent = self.storage.extent(table.0 + *at, end - *at).await.map_err(failed)?;
+            if extent.kind == ExtentKind::Hole {
+                // Holes need not end where entries do; what is read twice was all zeroes.
+                *at = (*at + extent.len).min(end) / ENTRY * ENTRY;
+                if extent.len < ENTRY {
+                    *at += ENTRY;
+                }
+                continue;
+            }
+            let len = (PIECE - *at % PIECE).min(end - *at);
+            let place = table.plus(*at);
+            let bytes =
+                self.storage.read_at(place.0, Buffer::zeroed(len as usize).into()).await.map_err(failed)?;
+            *at += len;
+            return Ok(Some((place, entries(&bytes.into_single()).collect())));
+        }
+        Ok(None)
+    }
+
+    /// Writes a piece with cleared entries over the old one. Crash states: each entry as it was, or cleared.
+    async fn put_back(
+        &mut self,
+        at: FileOffset,
+        piece: Vec<u64>,
+        cleared: u64,
+        repair: Repair,
+    ) -> Result<()> {
+        if cleared == 0 || repair == Repair::No {
+            return Ok(());
+        }
+        let mut bytes = Buffer::zeroed(piece.len() * ENTRY as usize);
+        encode_entries(piece.into_iter(), &mut bytes);
+        let written = self.storage.write_at(at.0, bytes.into()).await;
+        written.map_err(|source| Error::io(format!("the table at {at} cannot be mended"), source))?;
+        self.report.corruptions_fixed += cleared;
+        Ok(())
+    }
+
+    fn sum_up(mut self) -> Scanned {
+        let cluster = self.geometry.cluster_size();
+        let header = self.geometry.header_end().0 / cluster;
+        let all = self.report.image_end / cluster;
+        self.report.leaks = all - header - self.referenced.len();
+        let last = self.referenced.max().expect("the L1 table at least is referenced");
+        Scanned { report: self.report, referenced_end: (last + 1) * cluster }
+    }
+}

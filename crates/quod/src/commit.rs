@@ -1,0 +1,198 @@
+//! Durability order: data, then L2, then L1; in this file alone.
+//!
+//! Role: brings table entries into the file in the order that `spec/durability-rules.md` asks for, and publishes
+//! them last. Entries that fall into one slice are written together, one write of a slice at a time.
+//!
+//! Crash states that commit policy `through` allows, for a cluster that a request allocates:
+//! * no backing file: NEED_CHECK is durable; data and entry are each present or absent. Absent data reads as zeroes, as
+//!   the guest had it before (D4);
+//! * over a backing file: no entry (the guest sees the backing file), or an entry and the data (D5);
+//! * a new L2 table: unreferenced, or linked and durable (D6). An entry in a table that is not linked is not reached.
+//!
+//! Invariant: an entry becomes visible after the file has it, so live entries are the committed image (D7), and
+//! nobody changes them but who holds the slice's turn.
+//!
+//! Absent on purpose: undo. What a failed or cancelled write may have brought to the file stays queued, and goes out
+//! again with the next write of its slice, at a flush, or at the close.
+
+use std::sync::{Arc, PoisonError};
+
+use quod_storage::{Buffer, Buffers, Held, Storage};
+
+use crate::cache::{EntryRun, Pinned, Slice};
+use crate::error::{Error, Result};
+use crate::flush::Flusher;
+use crate::geometry::{ENTRY, SECTOR};
+use crate::layer::{Qed, QedWriter};
+use crate::table::encode_entries;
+use crate::units::{ClusterCount, FileOffset, GuestOffset};
+
+/// A QED image that is open for writing, through one thread's handle.
+pub(crate) struct Top<'a, S> {
+    pub(crate) storage: &'a S,
+    pub(crate) qed: &'a Qed,
+    pub(crate) writer: &'a QedWriter,
+    pub(crate) flusher: &'a Flusher,
+    /// Whether unallocated clusters read from a backing file.
+    pub(crate) over_backing: bool,
+}
+
+/// What a request wants in L2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NewEntries {
+    /// Consecutive clusters of the file that hold the whole clusters' data.
+    Data(FileOffset),
+    /// Zero markers.
+    Zeroes,
+}
+
+impl<S: Storage> Top<'_, S> {
+    /// Gives `clusters` clusters of the disk, from the one at `at` on, their entries. They lie in one slice, the
+    /// caller holds them (`held`), and what the entries name holds the right bytes and lies inside the file (D3).
+    ///
+    /// # Errors
+    /// `NoSpace`: the entries may go out later; `Latched`, `Corrupt`, `Io`.
+    pub(crate) async fn commit(
+        &self,
+        at: GuestOffset,
+        clusters: ClusterCount,
+        new: NewEntries,
+        held: &Held,
+    ) -> Result<()> {
+        let slice = self.linked_slice(at, held).await?;
+        let start = self.qed.geometry.l2_slice(at).entry;
+        let count = clusters.0 as usize;
+        let run = match new {
+            NewEntries::Data(room) => {
+                EntryRun { start, count, first: room.0, stride: self.qed.geometry.cluster_size() }
+            }
+            NewEntries::Zeroes => EntryRun { start, count, first: 1, stride: 0 },
+        };
+        if self.over_backing && matches!(new, NewEntries::Data(_)) {
+            self.flusher.flush(self.storage, held).await?;
+        }
+        self.write_entries(&slice, run, held).await?;
+        if let NewEntries::Data(room) = new {
+            self.writer.end.note_referenced(room.0 + self.qed.geometry.bytes_of(clusters));
+        }
+        Ok(())
+    }
+
+    /// The slice of L2 for `at`, pinned; its table is made and linked first where L1 has none (D6).
+    async fn linked_slice(&self, at: GuestOffset, held: &Held) -> Result<Pinned> {
+        if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
+            return Ok(slice);
+        }
+        let geometry = &self.qed.geometry;
+        let index = geometry.l1_index(at);
+        let turn = Arc::new(self.writer.tables.hold(index..=index).await);
+        let held = Held::new(Arc::new((held.clone(), turn)));
+        loop {
+            // Whoever held the entry before may have linked it.
+            if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
+                return Ok(slice);
+            }
+            let l1 = self.qed.l1_slice(self.storage, at).await?;
+            if l1.updates.unsettled() {
+                self.settle(&l1, &held).await?;
+                continue;
+            }
+            // Fresh room reads as zeroes: an empty table, once the length that covers it is durable.
+            let table = self.writer.end.allocate(geometry.table_clusters())?;
+            let end = table.0 + geometry.table_bytes();
+            self.writer.end.reach(self.storage, end, &held, &self.qed.file_length).await?;
+            self.flusher.wrote();
+            self.flusher.flush(self.storage, &held).await?;
+            let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };
+            self.write_entries(&l1, run, &held).await?;
+            self.writer.end.note_referenced(end);
+        }
+    }
+
+    /// Writes a run of entries, with whatever else waits for the same slice, then publishes them.
+    async fn write_entries(&self, slice: &Pinned, run: EntryRun, held: &Held) -> Result<()> {
+        let mine = slice.enqueue(run);
+        let remembered = Unsettled { writer: self.writer, slice };
+        let turn = slice.updates.turn.take().await;
+        let outcome = if mine.is_settled() {
+            Ok(())
+        } else {
+            self.write_waiting(slice, &Held::new(Arc::new((held.clone(), turn.clone())))).await
+        };
+        drop(mine);
+        drop(remembered);
+        outcome
+    }
+
+    /// Sends out again what an earlier write of the slice may or may not have brought to the file.
+    async fn settle(&self, slice: &Pinned, held: &Held) -> Result<()> {
+        let turn = slice.updates.turn.take().await;
+        self.write_waiting(slice, &Held::new(Arc::new((held.clone(), turn.clone())))).await
+    }
+
+    /// Sends out again all that failed or cancelled writes have left behind.
+    ///
+    /// # Errors
+    /// As [`commit`](Top::commit); what did not go out stays.
+    pub(crate) async fn settle_all(&self) -> Result<()> {
+        loop {
+            let next = self.writer.unsettled.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(slice) = next else { return Ok(()) };
+            let remembered = Unsettled { writer: self.writer, slice: &slice };
+            let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
+            self.settle(&slice, &Held::new(permit)).await?;
+            drop(remembered);
+        }
+    }
+
+    /// Under the slice's turn: all that waits goes to the file in one write, and is published.
+    async fn write_waiting(&self, slice: &Slice, held: &Held) -> Result<()> {
+        self.flusher.check()?;
+        let runs = slice.updates.attempt();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let (first, bytes) = self.compose(slice, &runs);
+        let at = slice.at().plus(first);
+        let written = self.storage.write_at(at.0, Buffers::from(bytes).holding(held.clone())).await;
+        written.map_err(|source| {
+            self.flusher.metadata_failed(Error::io(format!("the table at {at} cannot be written"), source))
+        })?;
+        self.flusher.wrote();
+        runs.iter().for_each(|run| slice.publish(run));
+        slice.updates.settle(runs.len());
+        Ok(())
+    }
+
+    /// The smallest whole sectors of the slice that hold the runs: the committed entries, and the runs over them.
+    fn compose(&self, slice: &Slice, runs: &[EntryRun]) -> (u64, Buffer) {
+        let unit = SECTOR.max(self.storage.alignment().offset) / ENTRY;
+        let start = runs.iter().map(|run| run.start as u64).min().unwrap_or(0) / unit * unit;
+        let end =
+            runs.iter().map(|run| (run.start + run.count) as u64).max().unwrap_or(0).next_multiple_of(unit);
+        let mut entries: Vec<u64> = (start..end).map(|index| slice.entry(index as usize)).collect();
+        for (index, value) in runs.iter().flat_map(EntryRun::entries) {
+            entries[index - start as usize] = value;
+        }
+        let mut bytes = Buffer::zeroed(entries.len() * ENTRY as usize);
+        encode_entries(entries.into_iter(), &mut bytes);
+        (start * ENTRY, bytes)
+    }
+}
+
+/// Keeps a slice pinned and known when a write of it is left unsettled, whether by an error or by a dropped future.
+struct Unsettled<'a> {
+    writer: &'a QedWriter,
+    slice: &'a Pinned,
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        if self.slice.updates.unsettled() {
+            let mut unsettled = self.writer.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+            if !unsettled.iter().any(|known| std::ptr::eq(&**known, &**self.slice)) {
+                unsettled.push(self.slice.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Flushes that requests share, and the latch that closes when one fails.
+//!
+//! Role: [`Flusher::flush`] returns when a flush has succeeded that began after the call; requests that wait
+//! together share one. Serves D8 (when a flush may be skipped) and D10 (what a failure does).
+//!
+//! Invariants: one flush is in flight at a time. Once latched, every flush and every write is refused for as long as
+//! the image is open.
+//!
+//! Absent on purpose: retries. A failed flush promises nothing, and a later one does not mend it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use quod_storage::{Held, Storage};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::turn::Turn;
+
+/// The flushes of one image.
+#[derive(Default)]
+pub(crate) struct Flusher {
+    turn: Turn,
+    flights: Mutex<Flights>,
+    /// A write completed since the last flush began.
+    unflushed: AtomicBool,
+    latched: OnceLock<String>,
+}
+
+/// Flushes by number, in the order they began.
+#[derive(Default)]
+struct Flights {
+    begun: u64,
+    /// The last one that succeeded; all before it are covered by it.
+    done: u64,
+}
+
+impl Flusher {
+    /// Notes a write that is about to be reported as complete.
+    pub(crate) fn wrote(&self) {
+        if !self.unflushed.load(Ordering::Acquire) {
+            self.unflushed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Makes durable all that completed before the call. Skipped when a successful flush of this open began after all
+    /// of it (D8).
+    ///
+    /// # Errors
+    /// The failed flush's error; from then on `Latched`.
+    pub(crate) async fn flush<S: Storage>(&self, storage: &S, held: &Held) -> Result<()> {
+        self.check()?;
+        let Some(wanted) = self.wanted() else { return Ok(()) };
+        let turn = self.turn.take().await;
+        if self.flights().done >= wanted {
+            return Ok(());
+        }
+        self.check()?;
+        let number = self.begin();
+        let protected = Held::new(std::sync::Arc::new((held.clone(), turn)));
+        match storage.flush(protected).await {
+            Ok(()) => {
+                self.flights().done = number;
+                Ok(())
+            }
+            Err(source) => Err(self.latch(Error::io("the flush failed", source))),
+        }
+    }
+
+    /// Refuses when an earlier failure has closed the image for writing.
+    ///
+    /// # Errors
+    /// `Latched`, with the first failure's sentence.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.latched.get() {
+            None => Ok(()),
+            Some(first) => {
+                let way_out =
+                    "reads go on; close the image, see to its storage, and check it before it is used again";
+                Err(Error::new(ErrorKind::Latched, format!("no more writes since {first} ({way_out})")))
+            }
+        }
+    }
+
+    /// Closes the image for writing; returns the error that did it.
+    pub(crate) fn latch(&self, error: Error) -> Error {
+        tracing::error!(%error, "latched: no more writes");
+        self.latched.get_or_init(|| error.to_string());
+        error
+    }
+
+    /// What a failed metadata write does: latches, unless it was for want of room (D10).
+    pub(crate) fn metadata_failed(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::NoSpace { error } else { self.latch(error) }
+    }
+
+    /// Number of the flush that must succeed for a request that comes now; `None` when that has happened.
+    fn wanted(&self) -> Option<u64> {
+        let flights = self.flights();
+        let covered = !self.unflushed.load(Ordering::Acquire) && flights.begun > 0;
+        match (covered, flights.begun == flights.done) {
+            (true, true) => None,
+            (true, false) => Some(flights.begun),
+            (false, _) => Some(flights.begun + 1),
+        }
+    }
+
+    fn begin(&self) -> u64 {
+        let mut flights = self.flights();
+        flights.begun += 1;
+        self.unflushed.store(false, Ordering::Release);
+        flights.begun
+    }
+
+    fn flights(&self) -> MutexGuard<'_, Flights> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,437 @@
+//! The guest-visible disk: open, create, close, and what every request checks first.
+//!
+//! Role: an [`Image`] is a chain of layers with this thread's storage handles beside them. Request paths are
+//! in `read.rs`, `write.rs`, `zero.rs`.
+//!
+//! Invariants: only layer 0 is written to. After [`close`](Image::close) every request fails.
+//!
+//! Absent on purpose: a runtime, threads, a clock, and background work: [`maintain`](Image::maintain) is the caller's
+//! to call.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quod_storage::{Access, Held, Opener, Storage};
+
+use crate::cache::Stats;
+use crate::chain::{self, Opened};
+use crate::commit::Top;
+use crate::create;
+use crate::error::{Error, ErrorKind, Result};
+use crate::flush::Flusher;
+use crate::layer::{Layer, LayerKind, QedWriter};
+use crate::units::FileOffset;
+use crate::write::Fua;
+
+/// What a table cache may take unless told otherwise, in bytes: 12.5 MiB.
+pub const DEFAULT_CACHE_BYTES: usize = 50 * 256 * 1024;
+
+/// Image formats that the engine itself reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// QEMU Enhanced Disk.
+    Qed,
+    /// The bytes of the disk, and nothing else.
+    Raw,
+}
+
+/// Whether the backing file that a header names may be opened: the name is the image author's, not the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum BackingPolicy {
+    /// No: an image that has a backing file is not opened.
+    #[default]
+    Deny,
+    /// Yes, as a path that the [`Opener`] knows.
+    Local,
+}
+
+/// How to open an image.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Format of the image itself; that of a backing file follows from the header that names it.
+    pub format: Format,
+    /// Reading or writing, and which other users it goes with.
+    pub access: Access,
+    /// Whether backing files may be opened.
+    pub backing: BackingPolicy,
+    /// What the table cache of each image of the chain may take, in bytes.
+    pub cache_bytes: usize,
+}
+
+impl OpenOptions {
+    /// QED, no backing file, the default cache.
+    pub fn new(access: Access) -> Self {
+        let (format, backing) = (Format::Qed, BackingPolicy::Deny);
+        OpenOptions { format, access, backing, cache_bytes: DEFAULT_CACHE_BYTES }
+    }
+}
+
+/// The backing file of a new image.
+#[derive(Clone, Debug)]
+pub struct NewBacking {
+    /// As the header is to name it: absolute, or relative to the directory of the new image.
+    pub name: String,
+    /// A raw one is marked so, and is never probed.
+    pub format: Format,
+}
+
+/// What a new image is to be.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// Virtual size in bytes; rounded up to a multiple of 512.
+    pub size: u64,
+    /// Bytes of a cluster: a power of two from 4 KiB to 64 MiB.
+    pub cluster_size: u32,
+    /// Clusters of a table: 1, 2, 4, 8 or 16.
+    pub table_size: u32,
+    /// What unallocated clusters read from.
+    pub backing: Option<NewBacking>,
+}
+
+impl CreateOptions {
+    /// A disk of `size` bytes in the default geometry: clusters of 64 KiB, tables of 4 clusters.
+    pub fn new(size: u64) -> Self {
+        CreateOptions { size, cluster_size: 64 << 10, table_size: 4, backing: None }
+    }
+}
+
+/// An open image. Clones are the same image; it may be used from any number of tasks, and from any number of threads
+/// where the storage may.
+///
+/// Close it with [`close`](Image::close): an image that is merely dropped is left as by a crash.
+pub struct Image<S> {
+    shared: Arc<Shared>,
+    storages: Arc<[S]>,
+}
+
+/// What all handles of an image share. Owns no storage.
+struct Shared {
+    layers: Vec<Layer>,
+    flusher: Flusher,
+    /// For a writable QED image.
+    writer: Option<QedWriter>,
+    writable: bool,
+    closed: AtomicBool,
+}
+
+/// The way to write to the top layer.
+pub(crate) enum Writing<'a, S> {
+    Raw { storage: &'a S },
+    Qed(Top<'a, S>),
+}
+
+impl<S> Clone for Image<S> {
+    fn clone(&self) -> Self {
+        Image { shared: Arc::clone(&self.shared), storages: Arc::clone(&self.storages) }
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// Makes a new, empty QED image, durably. An existing file of that name is emptied, once its lock is had.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a geometry or size that the format forbids; `Locked`; `Io`.
+    ///
+    /// # Cancellation
+    /// May leave a file that is no image yet.
+    pub async fn create<O: Opener<Storage = S>>(
+        opener: &O,
+        name: &Path,
+        options: &CreateOptions,
+    ) -> Result<()> {
+        create::create(opener, name, options).await.map_err(|error| error.in_image(name))
+    }
+
+    /// Opens an image and, where the options allow, its backing files. A dirty image is checked and repaired first
+    /// when it is opened for writing (D12).
+    ///
+    /// # Errors
+    /// `NotQed`, `InvalidHeader`, `UnsupportedFeature`; `BackingDenied`, `BackingUnavailable`, `BackingLoop`;
+    /// `Locked`; `Corrupt` when a dirty image cannot be repaired; `Io`.
+    ///
+    /// # Cancellation
+    /// A repair may have been done in part; the next open begins again.
+    pub async fn open<O: Opener<Storage = S>>(
+        opener: &O,
+        name: &Path,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        let Opened { layers, storages, writer } = chain::open(opener, name, options).await?;
+        let shared = Shared {
+            layers,
+            flusher: Flusher::default(),
+            writer,
+            writable: options.access == Access::Write,
+            closed: AtomicBool::new(false),
+        };
+        Ok(Image { shared: Arc::new(shared), storages: storages.into() })
+    }
+
+    /// Size of the disk in bytes.
+    pub fn size(&self) -> u64 {
+        self.layers()[0].size()
+    }
+
+    /// Format of the image itself.
+    pub fn format(&self) -> Format {
+        match self.layers()[0].kind {
+            LayerKind::Qed(_) => Format::Qed,
+            LayerKind::Raw(_) => Format::Raw,
+        }
+    }
+
+    /// Whether it was opened for writing.
+    pub fn is_writable(&self) -> bool {
+        self.shared.writable
+    }
+
+    /// Bytes of a cluster; `None` for a raw image.
+    pub fn cluster_size(&self) -> Option<u64> {
+        match &self.layers()[0].kind {
+            LayerKind::Qed(qed) => Some(qed.geometry.cluster_size()),
+            LayerKind::Raw(_) => None,
+        }
+    }
+
+    /// The names of the image and its backing files, top first, as they were opened.
+    pub fn chain(&self) -> impl Iterator<Item = &Path> {
+        self.layers().iter().map(|layer| layer.name.as_path())
+    }
+
+    /// What the table cache of the image itself did so far; all zeroes for a raw image.
+    pub fn cache_stats(&self) -> Stats {
+        match &self.layers()[0].kind {
+            LayerKind::Qed(qed) => qed.cache.stats(),
+            LayerKind::Raw(_) => Stats::default(),
+        }
+    }
+
+    /// Makes every write durable that completed before the call. Requests that flush together share one flush.
+    ///
+    /// # Errors
+    /// The flush failed, or an earlier one did (`Latched`): nothing is known about what was to become durable, and no
+    /// more is written. `NoSpace` when table entries still wait for room.
+    ///
+    /// # Cancellation
+    /// The flush may or may not take place.
+    pub async fn flush(&self) -> Result<()> {
+        self.check_open()?;
+        if !self.shared.writable {
+            return Ok(());
+        }
+        let writing = self.writing(0, 0).await?;
+        self.complete(&writing, Fua::Yes).await
+    }
+
+    /// Does what time asks for; call it every five seconds or so. When no metadata was updated since the last call,
+    /// everything is flushed and NEED_CHECK is cleared, so that a crash finds nothing to repair. Nothing depends
+    /// on it being called.
+    ///
+    /// # Errors
+    /// As [`flush`](Image::flush).
+    ///
+    /// # Cancellation
+    /// May leave NEED_CHECK set.
+    pub async fn maintain(&self) -> Result<()> {
+        self.check_open()?;
+        match &self.shared.writer {
+            Some(writer) if writer.need_check.is_idle() => match self.writing(0, 0).await? {
+                Writing::Qed(top) => self.blame(self.settle_down(&top, After::GoOn).await),
+                Writing::Raw { .. } => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the use of the image: waits for updates of metadata, flushes, cuts the file back to what is referenced, and
+    /// clears NEED_CHECK (D14). Requests that come later fail; reads and writes in place that still run may go on to
+    /// their end, without being covered.
+    ///
+    /// # Errors
+    /// As [`flush`](Image::flush). The image is closed all the same; NEED_CHECK tells the next user.
+    ///
+    /// # Cancellation
+    /// Leaves the image closed, as by a crash after what was done.
+    pub async fn close(&self) -> Result<()> {
+        if self.shared.closed.swap(true, Ordering::AcqRel) || !self.shared.writable {
+            return Ok(());
+        }
+        let outcome = match self.way_to_write() {
+            Writing::Raw { storage } => self.flusher().flush(storage, &Held::NOTHING).await,
+            Writing::Qed(top) => match top.settle_all().await {
+                Ok(()) => self.settle_down(&top, After::Close).await,
+                failed => failed,
+            },
+        };
+        self.blame(outcome)
+    }
+
+    /// Behind the closed gate: everything durable, and the bit cleared.
+    async fn settle_down(&self, top: &Top<'_, S>, after: After) -> Result<()> {
+        let gate = Held::new(top.writer.need_check.close_gate().await);
+        top.flusher.flush(top.storage, &gate).await?;
+        if after == After::Close && top.writer.end.cut(top.storage, &gate).await? {
+            top.flusher.wrote();
+            top.flusher.flush(top.storage, &gate).await?;
+        }
+        top.writer.need_check.clear(top.storage, top.flusher, &gate).await
+    }
+
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.shared.layers
+    }
+
+    pub(crate) fn storage(&self, depth: usize) -> &S {
+        &self.storages[depth]
+    }
+
+    pub(crate) fn flusher(&self) -> &Flusher {
+        &self.shared.flusher
+    }
+
+    /// Names the image in an error about its own layer.
+    pub(crate) fn blame<T>(&self, outcome: Result<T>) -> Result<T> {
+        self.layers()[0].blame(outcome)
+    }
+
+    pub(crate) fn invalid(&self, sentence: &str) -> Error {
+        Error::new(ErrorKind::InvalidArgument, sentence).in_image(&self.layers()[0].name)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return self.blame(Err(Error::new(ErrorKind::Closed, "the image is closed")));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_range(&self, at: u64, len: u64) -> Result<()> {
+        let size = self.size();
+        if at.checked_add(len).is_none_or(|end| end > size) {
+            return Err(
+                self.invalid(&format!("{len} bytes from {at} reach past the end of the disk, {size}"))
+            );
+        }
+        Ok(())
+    }
+
+    /// What every request that writes begins with.
+    pub(crate) async fn writing(&self, at: u64, len: u64) -> Result<Writing<'_, S>> {
+        self.check_open()?;
+        if !self.shared.writable {
+            return self.blame(Err(Error::new(ErrorKind::ReadOnly, "the image is open read-only")));
+        }
+        self.check_range(at, len)?;
+        self.blame(self.flusher().check())?;
+        let writing = self.way_to_write();
+        if let Writing::Qed(top) = &writing {
+            self.blame(top.settle_all().await)?;
+        }
+        Ok(writing)
+    }
+
+    fn way_to_write(&self) -> Writing<'_, S> {
+        match (&self.layers()[0].kind, &self.shared.writer) {
+            (LayerKind::Qed(qed), Some(writer)) => Writing::Qed(Top {
+                storage: self.storage(0),
+                qed,
+                writer,
+                flusher: &self.shared.flusher,
+                over_backing: self.layers().len() > 1,
+            }),
+            _ => Writing::Raw { storage: self.storage(0) },
+        }
+    }
+
+    /// What every request that writes ends with.
+    pub(crate) async fn complete(&self, writing: &Writing<'_, S>, fua: Fua) -> Result<()> {
+        let storage = match writing {
+            Writing::Raw { storage } => *storage,
+            Writing::Qed(top) => top.storage,
+        };
+        match fua {
+            Fua::No => Ok(()),
+            Fua::Yes => self.blame(self.flusher().flush(storage, &Held::NOTHING).await),
+        }
+    }
+}
+
+/// What comes after everything was made durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    GoOn,
+    Close,
+}
+
+impl<S> std::fmt::Debug for Image<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({})", self.shared.layers[0].name.display())
+    }
+}
+
+/// The backing file that a header names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackingName {
+    /// As the header has it.
+    pub name: String,
+    /// Against the directory of the image that names it; `None` for a `protocol:` or `json:` name, which only QEMU
+    /// knows.
+    pub path: Option<PathBuf>,
+    /// The file is raw, and must not be probed.
+    pub raw: bool,
+}
+
+/// What the header of a QED image says, and the length of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Virtual size in bytes.
+    pub size: u64,
+    /// Bytes of a cluster.
+    pub cluster_size: u64,
+    /// Clusters of a table.
+    pub table_size: u32,
+    /// File offset of the L1 table in bytes.
+    pub l1_table_offset: u64,
+    /// NEED_CHECK is set: the image is in use, or was not closed.
+    pub dirty: bool,
+    /// What it stands on.
+    pub backing: Option<BackingName>,
+    /// Length of the file in bytes.
+    pub file_length: u64,
+}
+
+/// Reads the header of a QED image, and opens nothing else.
+///
+/// # Errors
+/// `NotQed`, `InvalidHeader`, `UnsupportedFeature`, `Locked`, `Io`.
+///
+/// # Cancellation
+/// Changes nothing.
+pub async fn inspect<O: Opener>(opener: &O, name: &Path, access: Access) -> Result<ImageInfo> {
+    let file = chain::open_file(opener, name, access).await?;
+    let front = chain::read_front(&file, name).await.map_err(|error| error.in_image(name))?;
+    let geometry = front.header.geometry();
+    let FileOffset(l1_table_offset) = front.header.l1_table();
+    Ok(ImageInfo {
+        size: front.header.image_size(),
+        cluster_size: geometry.cluster_size(),
+        table_size: geometry.table_clusters().0 as u32,
+        l1_table_offset,
+        dirty: front.header.needs_check(),
+        backing: front.backing,
+        file_length: front.file_length,
+    })
+}
+
+/// Tells the format of a file by its first bytes: QED by its magic, raw otherwise.
+///
+/// # Errors
+/// `UnsupportedFeature` for another virtual disk format that is known by its magic, `Io`.
+///
+/// # Cancellation
+/// Changes nothing.
+pub async fn probe<O: Opener>(opener: &O, name: &Path) -> Result<Format> {
+    let file = chain::open_file(opener, name, Access::ReadShared).await?;
+    chain::probe_file(&file).await.map_err(|error| error.in_image(name))
+}

@@ -1,0 +1,105 @@
+//! One image of a chain, as requests see it: shared state without a storage handle.
+//!
+//! Role: what a QED or raw image is while it is open. The storage handles lie beside it ([`Image`](crate::Image)),
+//! one set a thread, so that everything here is `Send + Sync`.
+//!
+//! Absent on purpose: I/O.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_lock::Semaphore;
+
+use crate::allocate::FileEnd;
+use crate::cache::{Capacity, Pinned, TableCache};
+use crate::error::{Error, Result};
+use crate::geometry::{Geometry, SECTOR};
+use crate::header::Header;
+use crate::need_check::NeedCheck;
+use crate::ranges::RangeLocks;
+use crate::table::ValidRange;
+use crate::turn::Turn;
+use crate::units::FileOffset;
+
+/// One image of a chain.
+pub(crate) struct Layer {
+    pub(crate) name: PathBuf,
+    pub(crate) kind: LayerKind,
+}
+
+/// What format it has.
+pub(crate) enum LayerKind {
+    Qed(Box<Qed>),
+    /// Length of the file in bytes; the last sector may be a part of one.
+    Raw(AtomicU64),
+}
+
+/// An open QED image.
+pub(crate) struct Qed {
+    pub(crate) geometry: Geometry,
+    pub(crate) l1_table: FileOffset,
+    pub(crate) cache: TableCache,
+    image_size: AtomicU64,
+    /// Length of the file: what entries are held against. Grows only.
+    pub(crate) file_length: AtomicU64,
+}
+
+/// What it takes to write to a QED image.
+pub(crate) struct QedWriter {
+    pub(crate) need_check: NeedCheck,
+    pub(crate) end: FileEnd,
+    /// Guest clusters that are being allocated.
+    pub(crate) clusters: RangeLocks,
+    /// L1 entries that are being linked.
+    pub(crate) tables: RangeLocks,
+    /// Slices with entries that a failed or cancelled write may have brought to the file.
+    pub(crate) unsettled: Mutex<Vec<Pinned>>,
+    /// For one grow at a time.
+    pub(crate) growing: Turn,
+    /// Bounds what copies from the backing file take: a permit stands for 1 MiB.
+    pub(crate) copies: Semaphore,
+}
+
+impl Qed {
+    pub(crate) fn new(header: &Header, file_length: u64, cache_bytes: usize) -> Self {
+        let geometry = header.geometry();
+        let (l1_slices, l2_slices) = (geometry.l1_slices(), geometry.l2_slices());
+        Qed {
+            geometry,
+            l1_table: header.l1_table(),
+            cache: TableCache::new(Capacity { l1_slices, l2_slices, budget: cache_bytes }),
+            image_size: AtomicU64::new(header.image_size()),
+            file_length: AtomicU64::new(file_length),
+        }
+    }
+
+    /// Virtual size in bytes.
+    pub(crate) fn image_size(&self) -> u64 {
+        self.image_size.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_image_size(&self, bytes: u64) {
+        self.image_size.store(bytes, Ordering::Release);
+    }
+
+    /// What entries may name now.
+    pub(crate) fn valid(&self) -> ValidRange {
+        ValidRange { geometry: self.geometry, file_length: self.file_length.load(Ordering::Acquire) }
+    }
+}
+
+impl Layer {
+    /// Bytes that a guest sees of this layer.
+    pub(crate) fn size(&self) -> u64 {
+        match &self.kind {
+            LayerKind::Qed(qed) => qed.image_size(),
+            LayerKind::Raw(length) => length.load(Ordering::Acquire).next_multiple_of(SECTOR),
+        }
+    }
+
+    /// Names this image in an error that came out of it.
+    pub(crate) fn blame<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error: Error| error.in_image(&self.name))
+    }
+}

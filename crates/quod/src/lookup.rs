@@ -1,0 +1,134 @@
+//! Guest offset to L1 to cache to [`Mapping`]: a plan that I/O then runs without a lock.
+//!
+//! Role: tells where a run of guest bytes lies in one QED file. A hit reads one slice's atomics; a miss loads the
+//! slice, once for all who wait for it.
+//!
+//! Invariant: a mapping names only bytes inside the file and past the header. It stays good while the image is open,
+//! since a cluster keeps its guest offset (D1).
+//!
+//! Absent on purpose: the backing chain (`backing.rs`), and runs that cross a slice.
+
+use quod_storage::{Buffer, Storage};
+
+use crate::cache::{Begin, Pinned, Slice, SliceKey, TableLevel};
+use crate::error::{Error, Result};
+use crate::geometry::SLICE_BYTES;
+use crate::layer::Qed;
+use crate::table::{L2Entry, decode_l1, entries};
+use crate::units::{ClusterCount, FileOffset, GuestOffset};
+
+/// Where a run of guest bytes lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    /// For [`L2Entry::Data`], of the run's first byte, which may lie within a cluster.
+    pub(crate) entry: L2Entry,
+    /// Bytes of the run.
+    pub(crate) len: u64,
+}
+
+impl Qed {
+    /// Maps up to `len` bytes from `at`; both lie within the image.
+    ///
+    /// # Errors
+    /// `Corrupt` for an entry that names what it must not; `Io` when a table cannot be read.
+    pub(crate) async fn lookup<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Result<Mapping> {
+        let place = self.geometry.l2_slice(at);
+        let key = SliceKey { level: TableLevel::L2, index: place.index };
+        if let Some(mapping) = self.cache.find(key, |slice| self.map(slice, at, len)) {
+            return mapping;
+        }
+        match self.l2_slice(storage, at).await? {
+            Some(slice) => self.map(&slice, at, len),
+            None => {
+                Ok(Mapping { entry: L2Entry::Unallocated, len: len.min(self.geometry.left_in_table(at)) })
+            }
+        }
+    }
+
+    /// The slice of L2 that holds the entry of `at`, pinned; `None` where L1 has no table.
+    ///
+    /// # Errors
+    /// As [`lookup`](Qed::lookup).
+    pub(crate) async fn l2_slice<S: Storage>(&self, storage: &S, at: GuestOffset) -> Result<Option<Pinned>> {
+        let place = self.geometry.l2_slice(at);
+        let key = SliceKey { level: TableLevel::L2, index: place.index };
+        if let Some(slice) = self.cache.pin(key) {
+            return Ok(Some(slice));
+        }
+        let Some(table) = self.table(storage, at).await? else { return Ok(None) };
+        self.slice(storage, key, table.plus(place.in_table)).await.map(Some)
+    }
+
+    /// Where the L2 table lies that covers `at`; `None` where L1 has none.
+    async fn table<S: Storage>(&self, storage: &S, at: GuestOffset) -> Result<Option<FileOffset>> {
+        let entry = self.geometry.l1_slice(at).entry;
+        let raw = self.l1_slice(storage, at).await?.entry(entry);
+        let Some(table) = decode_l1(raw) else { return Ok(None) };
+        if !self.valid().holds(table, self.geometry.table_clusters()) {
+            let index = self.geometry.l1_index(at);
+            return Err(Error::corrupt(format!(
+                "Invalid argument: L1 entry {index} ({at}) names no table: {raw:#x}"
+            )));
+        }
+        Ok(Some(table))
+    }
+
+    /// The slice of L1 that holds the entry of `at`, pinned.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be read.
+    pub(crate) async fn l1_slice<S: Storage>(&self, storage: &S, at: GuestOffset) -> Result<Pinned> {
+        let place = self.geometry.l1_slice(at);
+        let key = SliceKey { level: TableLevel::L1, index: place.index };
+        match self.cache.pin(key) {
+            Some(slice) => Ok(slice),
+            None => self.slice(storage, key, self.l1_table.plus(place.in_table)).await,
+        }
+    }
+
+    /// A slice that lies in the file at `at`: from the cache, or read by whoever comes first.
+    async fn slice<S: Storage>(&self, storage: &S, key: SliceKey, at: FileOffset) -> Result<Pinned> {
+        loop {
+            match self.cache.begin_load(key) {
+                Begin::Resident(slice) => return Ok(slice),
+                Begin::Wait(loaded) => loaded.await,
+                Begin::Load(load) => {
+                    let read = storage.read_at(at.0, Buffer::zeroed(SLICE_BYTES as usize).into()).await;
+                    let bytes = read
+                        .map_err(|source| Error::io(format!("the table at {at} cannot be read"), source))?;
+                    return Ok(load.commit(Slice::new(key, at, entries(&bytes.into_single()))));
+                }
+            }
+        }
+    }
+
+    /// Reads the run that begins at `at` off a slice.
+    fn map(&self, slice: &Slice, at: GuestOffset, len: u64) -> Result<Mapping> {
+        let geometry = &self.geometry;
+        let index = geometry.l2_slice(at).entry;
+        let inside = geometry.in_cluster(at);
+        let len = len.min(geometry.left_in_slice(at));
+        let first = L2Entry::decode(slice.entry(index));
+        let clusters = geometry.clusters_for(inside + len).0 as usize;
+        let valid = self.valid();
+        let follows = |i: usize| match (first, L2Entry::decode(slice.entry(index + i))) {
+            (L2Entry::Data(start), L2Entry::Data(next)) => {
+                start.0.checked_add(geometry.bytes_of(ClusterCount(i as u64))) == Some(next.0)
+                    && valid.holds(next, ClusterCount(1))
+            }
+            (one, other) => one == other,
+        };
+        let run = (1..clusters).take_while(|&i| follows(i)).count() + 1;
+        let len = len.min(geometry.bytes_of(ClusterCount(run as u64)) - inside);
+        match first {
+            L2Entry::Data(start) if !valid.holds(start, ClusterCount(1)) => {
+                let table_entry = slice.at().plus(8 * index as u64);
+                Err(Error::corrupt(format!(
+                    "Invalid argument: the L2 entry at {table_entry} ({at}) names {start}"
+                )))
+            }
+            L2Entry::Data(start) => Ok(Mapping { entry: L2Entry::Data(start.plus(inside)), len }),
+            entry => Ok(Mapping { entry, len }),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The life of the dirty bit, and every other change of the header of an open image.
+//!
+//! Role: NEED_CHECK is durable before the first unordered step (D4, D9), and is cleared behind a gate that holds back
+//! metadata updates across the flush, the header write, and the flush after it.
+//!
+//! Invariants: while `set` is true the bit is durable in the file. Whoever updates metadata holds a [`Permit`].
+//! Crash states: the bit may be set with nothing to repair; it is never clear with something to repair.
+//!
+//! Absent on purpose: a clock. "Idle" is what has not moved between two calls of `maintain`.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_lock::{RwLock, RwLockReadGuardArc, RwLockWriteGuardArc};
+use quod_storage::{Buffer, Buffers, Held, Storage};
+
+use crate::error::{Error, Result};
+use crate::flush::Flusher;
+use crate::header::{HEADER_BYTES, Header};
+use crate::turn::Turn;
+
+/// The header of an image that is open for writing.
+pub(crate) struct NeedCheck {
+    /// Whether this image's updates are unordered, so that it needs the bit at all. Over a backing file they are not.
+    unordered: bool,
+    set: AtomicBool,
+    gate: Arc<RwLock<()>>,
+    /// The first bytes of the file, of which the header is the beginning.
+    start: Mutex<(Header, Vec<u8>)>,
+    turn: Turn,
+    /// Permits given so far, and how many of them the last `maintain` saw.
+    updates: AtomicU64,
+    seen: AtomicU64,
+}
+
+/// The right to update metadata.
+pub(crate) type Permit = RwLockReadGuardArc<()>;
+
+impl NeedCheck {
+    /// Takes the header of an image whose bit is clear, and the first bytes of its file.
+    pub(crate) fn new(header: Header, start: Vec<u8>, unordered: bool) -> Self {
+        NeedCheck {
+            unordered,
+            set: AtomicBool::new(false),
+            gate: Arc::default(),
+            start: Mutex::new((header, start)),
+            turn: Turn::default(),
+            updates: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits for the right to update metadata; sets the bit and makes it durable first where that is needed.
+    ///
+    /// # Errors
+    /// The header cannot be written or flushed.
+    pub(crate) async fn permit<S: Storage>(&self, storage: &S, flusher: &Flusher) -> Result<Arc<Permit>> {
+        let permit = Arc::new(self.gate.read_arc().await);
+        self.updates.fetch_add(1, Ordering::Relaxed);
+        if self.unordered && !self.set.load(Ordering::Acquire) {
+            let turn = self.turn.take().await;
+            if !self.set.load(Ordering::Acquire) {
+                let held = Held::new(Arc::new((permit.clone(), turn.clone())));
+                self.write(storage, flusher, &held, |header| header.set_needs_check(true)).await?;
+                flusher.wrote();
+                flusher.flush(storage, &held).await?;
+                self.set.store(true, Ordering::Release);
+            }
+        }
+        Ok(permit)
+    }
+
+    /// Holds metadata updates back until the guard is dropped.
+    pub(crate) async fn close_gate(&self) -> Arc<RwLockWriteGuardArc<()>> {
+        Arc::new(self.gate.write_arc().await)
+    }
+
+    /// Whether the bit is set and no metadata was updated since the last call.
+    pub(crate) fn is_idle(&self) -> bool {
+        let updates = self.updates.load(Ordering::Relaxed);
+        self.seen.swap(updates, Ordering::Relaxed) == updates && self.set.load(Ordering::Acquire)
+    }
+
+    /// Clears the bit, behind the closed gate: flush, header, flush.
+    ///
+    /// # Errors
+    /// One of the three failed: the image is latched, and the bit may be set or clear in the file, in which
+    /// everything that it would have vouched for is durable.
+    pub(crate) async fn clear<S: Storage>(&self, storage: &S, flusher: &Flusher, gate: &Held) -> Result<()> {
+        let turn = self.turn.take().await;
+        if !self.set.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let held = Held::new(Arc::new((gate.clone(), turn.clone())));
+        flusher.wrote();
+        flusher.flush(storage, &held).await?;
+        // From here on the file may say "clear", also when this future is dropped.
+        self.set.store(false, Ordering::Release);
+        let cleared = self.write(storage, flusher, &held, |header| header.set_needs_check(false)).await;
+        cleared.map_err(|error| flusher.latch(error))?;
+        flusher.wrote();
+        flusher.flush(storage, &held).await
+    }
+
+    /// Writes a new virtual size into the header. Crash states: the old size or the new one.
+    ///
+    /// # Errors
+    /// The header cannot be written.
+    pub(crate) async fn set_image_size<S: Storage>(
+        &self,
+        storage: &S,
+        flusher: &Flusher,
+        bytes: u64,
+    ) -> Result<()> {
+        let turn = self.turn.take().await;
+        let held = Held::new(turn.clone());
+        self.write(storage, flusher, &held, |header| header.set_image_size(bytes)).await
+    }
+
+    /// Writes a changed header over the old one; the bytes behind it stay what they were. Under the turn.
+    async fn write<S: Storage>(
+        &self,
+        storage: &S,
+        flusher: &Flusher,
+        held: &Held,
+        change: impl FnOnce(&mut Header),
+    ) -> Result<()> {
+        let (header, start) = {
+            let mut start = self.start();
+            let mut header = start.0.clone();
+            change(&mut header);
+            start.1[..HEADER_BYTES].copy_from_slice(header.encode());
+            (header, Buffer::copy_of(&start.1))
+        };
+        let written = storage.write_at(0, Buffers::from(start).holding(held.clone())).await;
+        written
+            .map_err(|source| flusher.metadata_failed(Error::io("the header cannot be written", source)))?;
+        self.start().0 = header;
+        Ok(())
+    }
+
+    fn start(&self) -> MutexGuard<'_, (Header, Vec<u8>)> {
+        self.start.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,227 @@
+//! Zero writes and discards, and growth, which is made of them.
+//!
+//! Role: an allocated cluster is punched where it is; a whole unallocated one gets a zero marker where the layers below
+//! have something else; a part of one is a first write of zeroes. A discard is a zero write that may do less.
+//!
+//! Invariant: entries of allocated clusters stay (D1).
+//!
+//! Absent on purpose: freeing clusters.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use quod_storage::{Held, Storage};
+
+use crate::commit::{NewEntries, Top};
+use crate::error::{Error, Result};
+use crate::geometry::{MAX_IMAGE_SIZE, SECTOR};
+use crate::image::{Image, Writing};
+use crate::layer::LayerKind;
+use crate::lookup::Mapping;
+use crate::table::L2Entry;
+use crate::units::{ClusterCount, FileOffset, GuestOffset};
+use crate::write::{Content, Fua};
+
+/// What a zero write does with the room of allocated clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Gives it back to the file system where that can be done.
+    GiveBack,
+    /// Keeps it, so that later writes there cannot run out of room.
+    Keep,
+}
+
+/// Whether the guest must read zeroes afterwards.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Zeroes,
+    Discard,
+}
+
+impl<S: Storage> Image<S> {
+    /// Makes `len` guest bytes from `at` read as zeroes. Any alignment and length; costs no memory for the length.
+    ///
+    /// # Errors
+    /// As [`write`](Image::write).
+    ///
+    /// # Cancellation
+    /// Any part may have been done.
+    pub async fn write_zeroes(&self, at: u64, len: u64, room: Room, fua: Fua) -> Result<()> {
+        let writing = self.writing(at, len).await?;
+        self.clear(&writing, at, len, Wish::Zeroes, room).await?;
+        self.complete(&writing, fua).await
+    }
+
+    /// Tells that `len` guest bytes from `at` are not needed any more: each sector then reads as before or as zeroes.
+    ///
+    /// # Errors
+    /// As [`write`](Image::write).
+    ///
+    /// # Cancellation
+    /// Any part may have been done.
+    pub async fn discard(&self, at: u64, len: u64, fua: Fua) -> Result<()> {
+        let writing = self.writing(at, len).await?;
+        self.clear(&writing, at, len, Wish::Discard, Room::GiveBack).await?;
+        self.complete(&writing, fua).await
+    }
+
+    /// Makes the disk `size` bytes long; the new part reads as zeroes. Crash states: the old size or the new one (D11).
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `size` is smaller than the disk, no multiple of 512, or more than the image's geometry can
+    /// address; otherwise as [`write`](Image::write).
+    ///
+    /// # Cancellation
+    /// The size stays, and what was cleared past the end does not show.
+    pub async fn grow(&self, size: u64) -> Result<()> {
+        let writing = self.writing(0, 0).await?;
+        let old = self.size();
+        if size < old {
+            return Err(self.invalid(&format!("the disk has {old} bytes and cannot shrink to {size}")));
+        }
+        if !size.is_multiple_of(SECTOR) {
+            return Err(self.invalid(&format!("a disk of {size} bytes: it must be a multiple of {SECTOR}")));
+        }
+        match &writing {
+            Writing::Raw { storage } => self.grow_raw(*storage, size).await,
+            Writing::Qed(top) => self.blame(self.grow_qed(top, size).await),
+        }
+    }
+
+    async fn grow_raw(&self, storage: &S, size: u64) -> Result<()> {
+        let grown = storage.set_len(size, Held::NOTHING).await;
+        grown.map_err(|source| Error::io(format!("the file cannot grow to {size} bytes"), source))?;
+        self.flusher().wrote();
+        if let LayerKind::Raw(length) = &self.layers()[0].kind {
+            length.store(size, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    async fn grow_qed(&self, top: &Top<'_, S>, size: u64) -> Result<()> {
+        let most = top.qed.geometry.max_image_size().min(MAX_IMAGE_SIZE.into());
+        if u128::from(size) > most {
+            return Err(
+                self.invalid(&format!("a disk of {size} bytes: this image's tables reach {most} bytes"))
+            );
+        }
+        let turn = top.writer.growing.take().await;
+        let old = top.qed.image_size();
+        if size <= old {
+            return if size == old {
+                Ok(())
+            } else {
+                Err(self.invalid("the disk has grown past that size meanwhile"))
+            };
+        }
+        // What lies past the old end, in the last cluster or by stray entries, must not show; nor may a longer
+        // backing file.
+        self.clear(&Writing::Qed(top.reborrow()), old, size - old, Wish::Zeroes, Room::GiveBack).await?;
+        top.flusher.wrote();
+        top.flusher.flush(top.storage, &Held::new(turn.clone())).await?;
+        top.writer.need_check.set_image_size(top.storage, top.flusher, size).await?;
+        top.flusher.wrote();
+        top.qed.set_image_size(size);
+        Ok(())
+    }
+
+    async fn clear(&self, writing: &Writing<'_, S>, at: u64, len: u64, wish: Wish, room: Room) -> Result<()> {
+        let mut done = 0;
+        while done < len {
+            let at = GuestOffset(at + done);
+            done += match writing {
+                Writing::Raw { storage } => {
+                    self.clear_file(*storage, FileOffset(at.0), len - done, room).await?;
+                    len - done
+                }
+                Writing::Qed(top) => self.blame(self.clear_some(top, at, len - done, wish, room).await)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Clears the longest run that can be cleared in one way; returns its length.
+    async fn clear_some(
+        &self,
+        top: &Top<'_, S>,
+        at: GuestOffset,
+        len: u64,
+        wish: Wish,
+        room: Room,
+    ) -> Result<u64> {
+        loop {
+            let mapping = top.qed.lookup(top.storage, at, len).await?;
+            let below = match mapping.entry {
+                L2Entry::Data(file_at) => {
+                    self.clear_file(top.storage, file_at, mapping.len, room).await?;
+                    return Ok(mapping.len);
+                }
+                entry => self.reads_below(entry) && wish == Wish::Zeroes,
+            };
+            if !below {
+                return Ok(mapping.len);
+            }
+            let zeroes = self.known_zeroes(1, at, mapping.len).await?;
+            if zeroes > 0 {
+                return Ok(zeroes);
+            }
+            let len = self.clear_unit(top, at, mapping.len);
+            let claim = top.claim(at, len).await?;
+            // Whoever held the clusters before may have allocated them.
+            if top.qed.lookup(top.storage, at, len).await? == (Mapping { len, ..mapping }) {
+                self.clear_unallocated(top, at, len, &claim).await?;
+                return Ok(len);
+            }
+        }
+    }
+
+    /// How much of a range can be cleared in one way: a part of one cluster, or whole clusters of one slice.
+    fn clear_unit(&self, top: &Top<'_, S>, at: GuestOffset, len: u64) -> u64 {
+        let geometry = &top.qed.geometry;
+        let inside = geometry.in_cluster(at);
+        let whole = geometry.whole_clusters(len.min(geometry.left_in_slice(at)));
+        if inside == 0 && whole > 0 { whole } else { len.min(geometry.cluster_size() - inside) }
+    }
+
+    /// Held clusters over a backing file: zero markers for whole ones, a first write of zeroes for a part of one.
+    async fn clear_unallocated(
+        &self,
+        top: &Top<'_, S>,
+        at: GuestOffset,
+        len: u64,
+        held: &Held,
+    ) -> Result<()> {
+        let geometry = &top.qed.geometry;
+        // The last cluster of the disk may be a partial one: what the guest can see of it counts.
+        let reaches_end = at.0 + len == top.qed.image_size();
+        if geometry.in_cluster(at) == 0 && (geometry.in_cluster(at.plus(len)) == 0 || reaches_end) {
+            let clusters = ClusterCount(geometry.clusters_for(len).0);
+            return top.commit(at, clusters, NewEntries::Zeroes, held).await;
+        }
+        self.write_fresh(top, at, Content::Zeroes(len), true, held).await?;
+        Ok(())
+    }
+
+    /// Makes a range of the top layer's file read as zeroes.
+    async fn clear_file(&self, storage: &S, at: FileOffset, len: u64, room: Room) -> Result<()> {
+        let cleared = match room {
+            Room::GiveBack => storage.punch(at.0, len, Held::NOTHING).await,
+            Room::Keep => storage.write_zeroes(at.0, len, Held::NOTHING).await,
+        };
+        let failed = |source| Error::io(format!("{len} bytes at {at} cannot be cleared"), source);
+        cleared.map_err(|source| failed(source).in_image(&self.layers()[0].name))?;
+        self.flusher().wrote();
+        Ok(())
+    }
+}
+
+impl<S> Top<'_, S> {
+    fn reborrow(&self) -> Top<'_, S> {
+        Top { ..*self }
+    }
+}
+
+const _: fn() = || {
+    fn assert_shared<T: Send + Sync>() {}
+    assert_shared::<Arc<crate::layer::Layer>>();
+};
