@@ -1,2 +1,41 @@
-//! Chores.
-fn main() {}
+//! The project's own chores: `cargo xtask test` and `cargo xtask tidy`.
+//!
+//! Role: what a person and CI type to know that a change is good.
+//!
+//! Absent on purpose: anything that the published crates need to build or run.
+
+mod peers;
+mod tally;
+mod test;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Chore {
+    /// Install the foreign tools that the tests compare with, by apt, where they are missing
+    Peers,
+    /// Install missing peers, run every test, and close with a line of counts
+    Test,
+    /// Check what a machine can check of the project's rules
+    Tidy,
+}
+
+fn main() -> Result<ExitCode> {
+    let root = workspace_root()?;
+    match Chore::parse() {
+        Chore::Peers => peers::ensure().map(|()| ExitCode::SUCCESS),
+        Chore::Test => test::run(root),
+        Chore::Tidy => tidy::run(root),
+    }
+}
+
+fn workspace_root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies directly below the workspace root")
+}

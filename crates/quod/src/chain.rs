@@ -258,7 +258,6 @@ fn writer(front: &Front) -> QedWriter {
         clusters: Default::default(),
         tables: Default::default(),
         unsettled: Default::default(),
-        growing: Default::default(),
         copies: async_lock::Semaphore::new(COPY_BUDGET),
     }
 }

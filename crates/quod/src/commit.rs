@@ -130,14 +130,16 @@ impl<S: Storage> Top<'_, S> {
         self.write_waiting(slice, &Held::new(Arc::new((held.clone(), turn.clone())))).await
     }
 
-    /// Sends out again all that failed or cancelled writes have left behind.
+    /// Sends out again all that failed and cancelled requests have left behind; tells whether there was any.
     ///
     /// # Errors
     /// As [`commit`](Top::commit); what did not go out stays.
-    pub(crate) async fn settle_all(&self) -> Result<()> {
+    pub(crate) async fn settle_all(&self) -> Result<bool> {
+        let mut any = false;
         loop {
             let next = self.writer.unsettled.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(slice) = next else { return Ok(()) };
+            let Some(slice) = next else { return Ok(any) };
+            any = true;
             let remembered = Unsettled { writer: self.writer, slice: &slice };
             let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
             self.settle(&slice, &Held::new(permit)).await?;

@@ -21,6 +21,8 @@ use crate::create;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::Flusher;
 use crate::layer::{Layer, LayerKind, QedWriter};
+use crate::strays::Strays;
+use crate::turn::Turn;
 use crate::units::FileOffset;
 use crate::write::Fua;
 
@@ -109,6 +111,9 @@ pub struct Image<S> {
 struct Shared {
     layers: Vec<Layer>,
     flusher: Flusher,
+    strays: Strays,
+    /// For one grow at a time.
+    growing: Turn,
     /// For a writable QED image.
     writer: Option<QedWriter>,
     writable: bool,
@@ -161,6 +166,8 @@ impl<S: Storage> Image<S> {
         let shared = Shared {
             layers,
             flusher: Flusher::default(),
+            strays: Strays::default(),
+            growing: Turn::default(),
             writer,
             writable: options.access == Access::Write,
             closed: AtomicBool::new(false),
@@ -211,7 +218,7 @@ impl<S: Storage> Image<S> {
     ///
     /// # Errors
     /// The flush failed, or an earlier one did (`Latched`): nothing is known about what was to become durable, and no
-    /// more is written. `NoSpace` when table entries still wait for room.
+    /// more is written.
     ///
     /// # Cancellation
     /// The flush may or may not take place.
@@ -220,7 +227,7 @@ impl<S: Storage> Image<S> {
         if !self.shared.writable {
             return Ok(());
         }
-        let writing = self.writing(0, 0).await?;
+        let writing = self.writing(0, 0)?;
         self.complete(&writing, Fua::Yes).await
     }
 
@@ -236,7 +243,7 @@ impl<S: Storage> Image<S> {
     pub async fn maintain(&self) -> Result<()> {
         self.check_open()?;
         match &self.shared.writer {
-            Some(writer) if writer.need_check.is_idle() => match self.writing(0, 0).await? {
+            Some(writer) if writer.need_check.is_idle() => match self.writing(0, 0)? {
                 Writing::Qed(top) => self.blame(self.settle_down(&top, After::GoOn).await),
                 Writing::Raw { .. } => Ok(()),
             },
@@ -257,11 +264,12 @@ impl<S: Storage> Image<S> {
         if self.shared.closed.swap(true, Ordering::AcqRel) || !self.shared.writable {
             return Ok(());
         }
+        self.strays().landed(&(0..u64::MAX)).await;
         let outcome = match self.way_to_write() {
             Writing::Raw { storage } => self.flusher().flush(storage, &Held::NOTHING).await,
             Writing::Qed(top) => match top.settle_all().await {
-                Ok(()) => self.settle_down(&top, After::Close).await,
-                failed => failed,
+                Ok(_) => self.settle_down(&top, After::Close).await,
+                Err(error) => Err(error),
             },
         };
         self.blame(outcome)
@@ -288,6 +296,14 @@ impl<S: Storage> Image<S> {
 
     pub(crate) fn flusher(&self) -> &Flusher {
         &self.shared.flusher
+    }
+
+    pub(crate) fn strays(&self) -> &Strays {
+        &self.shared.strays
+    }
+
+    pub(crate) fn growing(&self) -> &Turn {
+        &self.shared.growing
     }
 
     /// Names the image in an error about its own layer.
@@ -317,18 +333,14 @@ impl<S: Storage> Image<S> {
     }
 
     /// What every request that writes begins with.
-    pub(crate) async fn writing(&self, at: u64, len: u64) -> Result<Writing<'_, S>> {
+    pub(crate) fn writing(&self, at: u64, len: u64) -> Result<Writing<'_, S>> {
         self.check_open()?;
         if !self.shared.writable {
             return self.blame(Err(Error::new(ErrorKind::ReadOnly, "the image is open read-only")));
         }
         self.check_range(at, len)?;
         self.blame(self.flusher().check())?;
-        let writing = self.way_to_write();
-        if let Writing::Qed(top) = &writing {
-            self.blame(top.settle_all().await)?;
-        }
-        Ok(writing)
+        Ok(self.way_to_write())
     }
 
     fn way_to_write(&self) -> Writing<'_, S> {

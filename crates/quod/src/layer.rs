@@ -19,7 +19,6 @@ use crate::header::Header;
 use crate::need_check::NeedCheck;
 use crate::ranges::RangeLocks;
 use crate::table::ValidRange;
-use crate::turn::Turn;
 use crate::units::FileOffset;
 
 /// One image of a chain.
@@ -55,8 +54,6 @@ pub(crate) struct QedWriter {
     pub(crate) tables: RangeLocks,
     /// Slices with entries that a failed or cancelled write may have brought to the file.
     pub(crate) unsettled: Mutex<Vec<Pinned>>,
-    /// For one grow at a time.
-    pub(crate) growing: Turn,
     /// Bounds what copies from the backing file take: a permit stands for 1 MiB.
     pub(crate) copies: Semaphore,
 }

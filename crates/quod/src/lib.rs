@@ -5,12 +5,14 @@
 //! else. Between every request and the file stands the table cache ([`cache`]).
 //!
 //! All of it is `async` and knows no runtime: with a storage whose futures are always ready, such as
-//! [`FileStorage`](quod_storage::FileStorage), [`block_on`] makes it a synchronous library.
+//! [`FileStorage`](quod_storage::FileStorage), [`block_on`] makes it a synchronous library,
+//! and [`BlockingImage`] is one ready made.
 //!
 //! Absent on purpose: threads, clocks, sockets, other people's image formats, and unsafe code.
 
 mod allocate;
 mod backing;
+mod blocking;
 pub mod cache;
 mod chain;
 mod check;
@@ -26,12 +28,14 @@ mod lookup;
 mod need_check;
 mod ranges;
 mod read;
+mod strays;
 mod table;
 mod turn;
 pub mod units;
 mod write;
 mod zero;
 
+pub use blocking::BlockingImage;
 pub use cache::Stats as CacheStats;
 pub use check::{CheckReport, Repair, check};
 pub use error::{Error, ErrorKind, Result};

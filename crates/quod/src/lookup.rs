@@ -8,10 +8,12 @@
 //!
 //! Absent on purpose: the backing chain (`backing.rs`), and runs that cross a slice.
 
+use std::sync::atomic::Ordering;
+
 use quod_storage::{Buffer, Storage};
 
 use crate::cache::{Begin, Pinned, Slice, SliceKey, TableLevel};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::SLICE_BYTES;
 use crate::layer::Qed;
 use crate::table::{L2Entry, decode_l1, entries};
@@ -32,6 +34,23 @@ impl Qed {
     /// # Errors
     /// `Corrupt` for an entry that names what it must not; `Io` when a table cannot be read.
     pub(crate) async fn lookup<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Result<Mapping> {
+        let mapping = self.lookup_in(storage, at, len).await;
+        // Beside a writer, the file may have grown since it was opened.
+        match mapping {
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.grew(storage).await? => {
+                self.lookup_in(storage, at, len).await
+            }
+            mapping => mapping,
+        }
+    }
+
+    async fn grew<S: Storage>(&self, storage: &S) -> Result<bool> {
+        let length =
+            storage.length().await.map_err(|source| Error::io("the file's length cannot be read", source))?;
+        Ok(self.file_length.fetch_max(length, Ordering::AcqRel) < length)
+    }
+
+    async fn lookup_in<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Result<Mapping> {
         let place = self.geometry.l2_slice(at);
         let key = SliceKey { level: TableLevel::L2, index: place.index };
         if let Some(mapping) = self.cache.find(key, |slice| self.map(slice, at, len)) {

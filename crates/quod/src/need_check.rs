@@ -111,9 +111,10 @@ impl NeedCheck {
         storage: &S,
         flusher: &Flusher,
         bytes: u64,
+        held: &Held,
     ) -> Result<()> {
         let turn = self.turn.take().await;
-        let held = Held::new(turn.clone());
+        let held = Held::new(Arc::new((held.clone(), turn.clone())));
         self.write(storage, flusher, &held, |header| header.set_image_size(bytes)).await
     }
 

@@ -57,7 +57,7 @@ impl<S: Storage> Image<S> {
     /// # Cancellation
     /// Any part of the bytes may have been written, or be written a moment later; nothing else changes.
     pub async fn write(&self, at: u64, from: Buffer, fua: Fua) -> Result<Buffer> {
-        let writing = self.writing(at, from.len() as u64).await?;
+        let writing = self.writing(at, from.len() as u64)?;
         let mut rest = from;
         let mut done = rest.split_to(0);
         while !rest.is_empty() {
@@ -192,7 +192,9 @@ impl<S: Storage> Image<S> {
 
     /// Writes data to its place in the top layer's file.
     async fn write_file(&self, storage: &S, at: FileOffset, from: Buffer) -> Result<Buffer> {
-        let written = storage.write_at(at.0, from.into()).await;
+        let in_place = self.strays().begin(at.0..at.0 + from.len() as u64).await;
+        let written = storage.write_at(at.0, Buffers::from(from).holding(in_place.held())).await;
+        in_place.done();
         let failed = |source| Error::io(format!("data at {at} cannot be written"), source);
         let from = written.map_err(|source| failed(source).in_image(&self.layers()[0].name))?;
         self.flusher().wrote();
@@ -230,6 +232,7 @@ impl<S: Storage> Top<'_, S> {
     /// Holds the clusters that a request allocates, with the right to update metadata. Goes with every operation that
     /// the request starts.
     pub(crate) async fn claim(&self, at: GuestOffset, len: u64) -> Result<Held> {
+        self.settle_all().await?;
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
         let geometry = &self.qed.geometry;
         let (first, last) = (geometry.guest_cluster(at), geometry.guest_cluster(at.plus(len - 1)));

@@ -47,7 +47,7 @@ impl<S: Storage> Image<S> {
     /// # Cancellation
     /// Any part may have been done.
     pub async fn write_zeroes(&self, at: u64, len: u64, room: Room, fua: Fua) -> Result<()> {
-        let writing = self.writing(at, len).await?;
+        let writing = self.writing(at, len)?;
         self.clear(&writing, at, len, Wish::Zeroes, room).await?;
         self.complete(&writing, fua).await
     }
@@ -60,7 +60,7 @@ impl<S: Storage> Image<S> {
     /// # Cancellation
     /// Any part may have been done.
     pub async fn discard(&self, at: u64, len: u64, fua: Fua) -> Result<()> {
-        let writing = self.writing(at, len).await?;
+        let writing = self.writing(at, len)?;
         self.clear(&writing, at, len, Wish::Discard, Room::GiveBack).await?;
         self.complete(&writing, fua).await
     }
@@ -74,7 +74,7 @@ impl<S: Storage> Image<S> {
     /// # Cancellation
     /// The size stays, and what was cleared past the end does not show.
     pub async fn grow(&self, size: u64) -> Result<()> {
-        let writing = self.writing(0, 0).await?;
+        let writing = self.writing(0, 0)?;
         let old = self.size();
         if size < old {
             return Err(self.invalid(&format!("the disk has {old} bytes and cannot shrink to {size}")));
@@ -82,14 +82,19 @@ impl<S: Storage> Image<S> {
         if !size.is_multiple_of(SECTOR) {
             return Err(self.invalid(&format!("a disk of {size} bytes: it must be a multiple of {SECTOR}")));
         }
+        let turn = self.growing().take().await;
+        if size <= self.size() {
+            // Nothing to do, or another grow was faster.
+            return Ok(());
+        }
         match &writing {
-            Writing::Raw { storage } => self.grow_raw(*storage, size).await,
-            Writing::Qed(top) => self.blame(self.grow_qed(top, size).await),
+            Writing::Raw { storage } => self.blame(self.grow_raw(*storage, size, Held::new(turn)).await),
+            Writing::Qed(top) => self.blame(self.grow_qed(top, size, Held::new(turn)).await),
         }
     }
 
-    async fn grow_raw(&self, storage: &S, size: u64) -> Result<()> {
-        let grown = storage.set_len(size, Held::NOTHING).await;
+    async fn grow_raw(&self, storage: &S, size: u64, held: Held) -> Result<()> {
+        let grown = storage.set_len(size, held).await;
         grown.map_err(|source| Error::io(format!("the file cannot grow to {size} bytes"), source))?;
         self.flusher().wrote();
         if let LayerKind::Raw(length) = &self.layers()[0].kind {
@@ -98,28 +103,20 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    async fn grow_qed(&self, top: &Top<'_, S>, size: u64) -> Result<()> {
+    async fn grow_qed(&self, top: &Top<'_, S>, size: u64, held: Held) -> Result<()> {
         let most = top.qed.geometry.max_image_size().min(MAX_IMAGE_SIZE.into());
         if u128::from(size) > most {
             return Err(
                 self.invalid(&format!("a disk of {size} bytes: this image's tables reach {most} bytes"))
             );
         }
-        let turn = top.writer.growing.take().await;
         let old = top.qed.image_size();
-        if size <= old {
-            return if size == old {
-                Ok(())
-            } else {
-                Err(self.invalid("the disk has grown past that size meanwhile"))
-            };
-        }
         // What lies past the old end, in the last cluster or by stray entries, must not show; nor may a longer
         // backing file.
         self.clear(&Writing::Qed(top.reborrow()), old, size - old, Wish::Zeroes, Room::GiveBack).await?;
         top.flusher.wrote();
-        top.flusher.flush(top.storage, &Held::new(turn.clone())).await?;
-        top.writer.need_check.set_image_size(top.storage, top.flusher, size).await?;
+        top.flusher.flush(top.storage, &held).await?;
+        top.writer.need_check.set_image_size(top.storage, top.flusher, size, &held).await?;
         top.flusher.wrote();
         top.qed.set_image_size(size);
         Ok(())
@@ -156,6 +153,8 @@ impl<S: Storage> Image<S> {
                     self.clear_file(top.storage, file_at, mapping.len, room).await?;
                     return Ok(mapping.len);
                 }
+                // What a failed first write left behind must not come up after these zeroes.
+                _ if top.settle_all().await? => continue,
                 entry => self.reads_below(entry) && wish == Wish::Zeroes,
             };
             if !below {
@@ -204,10 +203,12 @@ impl<S: Storage> Image<S> {
 
     /// Makes a range of the top layer's file read as zeroes.
     async fn clear_file(&self, storage: &S, at: FileOffset, len: u64, room: Room) -> Result<()> {
+        let in_place = self.strays().begin(at.0..at.0 + len).await;
         let cleared = match room {
-            Room::GiveBack => storage.punch(at.0, len, Held::NOTHING).await,
-            Room::Keep => storage.write_zeroes(at.0, len, Held::NOTHING).await,
+            Room::GiveBack => storage.punch(at.0, len, in_place.held()).await,
+            Room::Keep => storage.write_zeroes(at.0, len, in_place.held()).await,
         };
+        in_place.done();
         let failed = |source| Error::io(format!("{len} bytes at {at} cannot be cleared"), source);
         cleared.map_err(|source| failed(source).in_image(&self.layers()[0].name))?;
         self.flusher().wrote();

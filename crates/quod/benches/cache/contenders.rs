@@ -1,0 +1,101 @@
+//! The caches that are compared, behind one face.
+//!
+//! Role: each is asked for an entry of a slice or table, and takes one in, as its users do it: ours reads in place, the
+//! others hand out a reference.
+
+use std::sync::Arc;
+
+use quod::cache::{Begin, Capacity, Slice, SliceKey, TableCache, TableLevel};
+use quod::units::FileOffset;
+
+use crate::reference::{REFERENCE_TABLES, ReferenceCache};
+
+/// Entries of a slice: 4 KiB.
+pub const ENTRIES: u64 = 512;
+
+/// A cache of tables or slices.
+pub trait Contender: Sync {
+    /// An entry of the table `key`, when it is here.
+    fn find(&self, key: u64) -> Option<u64>;
+    /// What a miss does after the read: takes the table in, and makes room for it.
+    fn load(&self, key: u64);
+}
+
+/// Ours.
+pub struct Ours(pub TableCache);
+
+impl Ours {
+    /// A cache for `slices` slices in use, out of `of` that there are.
+    pub fn new(slices: usize, of: u64) -> Self {
+        let empty = TableCache::new(Capacity { l1_slices: 1, l2_slices: of, budget: 0 }).stats().bytes;
+        let node = 8 * ENTRIES as usize + 64;
+        let budget = empty as usize + slices * slice(0).bytes() + (2 + slices / ENTRIES as usize) * node;
+        Ours(TableCache::new(Capacity { l1_slices: 1, l2_slices: of, budget }))
+    }
+}
+
+fn key(index: u64) -> SliceKey {
+    SliceKey { level: TableLevel::L2, index }
+}
+
+fn slice(index: u64) -> Slice {
+    Slice::new(key(index), FileOffset(0), (0..ENTRIES).map(|entry| index + entry))
+}
+
+impl Contender for Ours {
+    fn find(&self, index: u64) -> Option<u64> {
+        self.0.find(key(index), |slice| slice.entry(index as usize % ENTRIES as usize))
+    }
+
+    fn load(&self, index: u64) {
+        if let Begin::Load(load) = self.0.begin_load(key(index)) {
+            load.commit(slice(index));
+        }
+    }
+}
+
+type Table = [u64; ENTRIES as usize];
+
+fn table(key: u64) -> Table {
+    std::array::from_fn(|entry| key + entry as u64)
+}
+
+/// The reference's algorithm, with tables as small as our slices, so that only the algorithms differ.
+pub struct Reference(ReferenceCache<Table>);
+
+impl Reference {
+    /// As the reference has it.
+    pub fn new() -> Self {
+        Reference(ReferenceCache::new(REFERENCE_TABLES))
+    }
+}
+
+impl Contender for Reference {
+    fn find(&self, key: u64) -> Option<u64> {
+        self.0.find(key).map(|table| table[key as usize % ENTRIES as usize])
+    }
+
+    fn load(&self, key: u64) {
+        self.0.commit(key, table(key));
+    }
+}
+
+/// quick_cache, the quickest general cache that was looked at.
+pub struct Quick(quick_cache::sync::Cache<u64, Arc<Table>>);
+
+impl Quick {
+    /// A cache for `tables` tables.
+    pub fn new(tables: usize) -> Self {
+        Quick(quick_cache::sync::Cache::new(tables))
+    }
+}
+
+impl Contender for Quick {
+    fn find(&self, key: u64) -> Option<u64> {
+        self.0.get(&key).map(|table| table[key as usize % ENTRIES as usize])
+    }
+
+    fn load(&self, key: u64) {
+        self.0.insert(key, Arc::new(table(key)));
+    }
+}

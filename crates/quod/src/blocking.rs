@@ -1,0 +1,148 @@
+//! The engine as a synchronous library over local files.
+//!
+//! Role: a thin face: each call runs the engine's future on the calling thread, and a thread of its own calls
+//! [`Image::maintain`](crate::Image::maintain) from time to time.
+//!
+//! Absent on purpose: anything that the engine does not do. Correctness does not depend on the thread.
+
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use quod_storage::{Buffer, FileOpener, FileStorage};
+
+use crate::block_on;
+use crate::error::{Error, Result};
+use crate::image::{CreateOptions, Image, OpenOptions};
+use crate::write::Fua;
+use crate::zero::Room;
+
+/// How often what has been idle is settled.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// An open image on a local file, for callers that block. Share it by reference; calls may run at the same time.
+///
+/// Close it with [`close`](BlockingImage::close): one that is merely dropped is left as by a crash.
+#[derive(Debug)]
+pub struct BlockingImage {
+    image: Image<FileStorage>,
+    keeper: Option<Keeper>,
+}
+
+/// The thread that settles what is idle. Ends when it is dropped.
+#[derive(Debug)]
+struct Keeper {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BlockingImage {
+    /// Makes a new, empty QED image, durably.
+    ///
+    /// # Errors
+    /// As [`Image::create`].
+    pub fn create(name: &Path, options: &CreateOptions) -> Result<()> {
+        block_on(Image::create(&FileOpener, name, options))
+    }
+
+    /// Opens an image and, where the options allow, its backing files.
+    ///
+    /// # Errors
+    /// As [`Image::open`]; `Io` when no thread can be started.
+    pub fn open(name: &Path, options: &OpenOptions) -> Result<Self> {
+        let image = block_on(Image::open(&FileOpener, name, options))?;
+        let keeper = if image.is_writable() { Some(Keeper::start(image.clone())?) } else { None };
+        Ok(BlockingImage { image, keeper })
+    }
+
+    /// Size of the disk in bytes.
+    pub fn size(&self) -> u64 {
+        self.image.size()
+    }
+
+    /// Fills `into` with guest bytes from `at`.
+    ///
+    /// # Errors
+    /// As [`Image::read`].
+    pub fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
+        let bytes = block_on(self.image.read(at, Buffer::zeroed(into.len())))?;
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Writes `from` at guest offset `at`.
+    ///
+    /// # Errors
+    /// As [`Image::write`].
+    pub fn write(&self, at: u64, from: &[u8], fua: Fua) -> Result<()> {
+        block_on(self.image.write(at, Buffer::copy_of(from), fua)).map(drop)
+    }
+
+    /// Makes `len` guest bytes from `at` read as zeroes.
+    ///
+    /// # Errors
+    /// As [`Image::write_zeroes`].
+    pub fn write_zeroes(&self, at: u64, len: u64, room: Room, fua: Fua) -> Result<()> {
+        block_on(self.image.write_zeroes(at, len, room, fua))
+    }
+
+    /// Tells that `len` guest bytes from `at` are not needed any more.
+    ///
+    /// # Errors
+    /// As [`Image::discard`].
+    pub fn discard(&self, at: u64, len: u64) -> Result<()> {
+        block_on(self.image.discard(at, len, Fua::No))
+    }
+
+    /// Makes every write durable that completed before the call.
+    ///
+    /// # Errors
+    /// As [`Image::flush`].
+    pub fn flush(&self) -> Result<()> {
+        block_on(self.image.flush())
+    }
+
+    /// The image itself, for what has no blocking face.
+    pub fn image(&self) -> &Image<FileStorage> {
+        &self.image
+    }
+
+    /// Ends the use of the image: flushed, cut back, NEED_CHECK clear.
+    ///
+    /// # Errors
+    /// As [`Image::close`].
+    pub fn close(mut self) -> Result<()> {
+        // The keeper first: it must not meet a closed image.
+        self.keeper = None;
+        block_on(self.image.close())
+    }
+}
+
+impl Keeper {
+    fn start(image: Image<FileStorage>) -> Result<Self> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let keep = move || {
+            while stopped.recv_timeout(MAINTAIN_EVERY) == Err(RecvTimeoutError::Timeout) {
+                if let Err(error) = block_on(image.maintain()) {
+                    // The image is latched or short of room: its next write or flush tells the caller.
+                    tracing::warn!(%error, "maintenance of an open image failed");
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("quod-maintain".into()).spawn(keep);
+        let thread = thread.map_err(|source| Error::io("no thread for the image's maintenance", source))?;
+        Ok(Keeper { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the maintenance thread panicked");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Writes in place whose future was dropped while the kernel still worked on them.
+//!
+//! Role: such a stray may land at any moment, so a later write or punch of the same bytes waits until it has: an old
+//! value must never come back over a newer one (rule D13).
+//!
+//! Invariant: a range is listed from the moment its future is dropped until its operation lets go of its [`Held`].
+//!
+//! Absent on purpose: order between writes that are all still awaited: that is the guest's business. Reads do not
+//! wait: until a stray has landed, either value is right.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::Event;
+use quod_storage::Held;
+
+/// The strays of one file.
+#[derive(Default)]
+pub(crate) struct Strays(Arc<List>);
+
+#[derive(Default)]
+struct List {
+    /// How many there are, to be looked at without the lock: nearly always none.
+    count: AtomicUsize,
+    strays: Mutex<Vec<Arc<Range<u64>>>>,
+    landed: Event,
+}
+
+/// A write in place that is being waited for. Dropped before [`done`](InPlace::done), it leaves a stray behind.
+pub(crate) struct InPlace {
+    operation: Arc<Operation>,
+    done: bool,
+}
+
+/// Lives as long as the kernel works on it, or its future is there.
+struct Operation {
+    list: Arc<List>,
+    range: Arc<Range<u64>>,
+}
+
+impl Strays {
+    /// Waits until no stray is left in the range of the file. Cancel-safe.
+    pub(crate) async fn landed(&self, range: &Range<u64>) {
+        while self.0.count.load(Ordering::Acquire) > 0 {
+            let landed = self.0.landed.listen();
+            if !self.0.lock().iter().any(|stray| stray.start < range.end && range.start < stray.end) {
+                break;
+            }
+            landed.await;
+        }
+    }
+
+    /// Begins a write in place, once no stray can land on it any more.
+    pub(crate) async fn begin(&self, range: Range<u64>) -> InPlace {
+        self.landed(&range).await;
+        InPlace {
+            operation: Arc::new(Operation { list: Arc::clone(&self.0), range: Arc::new(range) }),
+            done: false,
+        }
+    }
+}
+
+impl InPlace {
+    /// What the operation carries.
+    pub(crate) fn held(&self) -> Held {
+        Held::new(Arc::clone(&self.operation))
+    }
+
+    /// The operation is over.
+    pub(crate) fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        if !self.done {
+            // If the operation is over all the same, it leaves the list again with our own share of it, just below.
+            let list = &self.operation.list;
+            list.lock().push(Arc::clone(&self.operation.range));
+            list.count.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if self.list.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut strays = self.list.lock();
+        if let Some(place) = strays.iter().position(|stray| Arc::ptr_eq(stray, &self.range)) {
+            strays.swap_remove(place);
+            self.list.count.fetch_sub(1, Ordering::Release);
+            self.list.landed.notify(usize::MAX);
+        }
+    }
+}
+
+impl List {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Range<u64>>>> {
+        self.strays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, poll_once};
+
+    fn is_free(strays: &Strays, range: Range<u64>) -> bool {
+        block_on(poll_once(strays.landed(&range))).is_some()
+    }
+
+    #[test]
+    fn a_dropped_write_keeps_its_range_until_the_kernel_lets_go() {
+        let strays = Strays::default();
+        let write = block_on(strays.begin(100..200));
+        let kernel = write.held();
+        assert!(is_free(&strays, 100..200), "whoever still waits orders its writes itself");
+        drop(write);
+        assert!(!is_free(&strays, 199..300));
+        assert!(is_free(&strays, 200..300));
+        drop(kernel);
+        assert!(is_free(&strays, 0..1000));
+    }
+
+    #[test]
+    fn a_write_that_is_over_leaves_nothing() {
+        let strays = Strays::default();
+        block_on(strays.begin(0..10)).done();
+        drop(block_on(strays.begin(0..10)));
+        assert!(is_free(&strays, 0..10));
+        assert_eq!(strays.0.count.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn a_waiter_is_woken_when_the_stray_has_landed() {
+        let strays = Arc::new(Strays::default());
+        let write = block_on(strays.begin(0..10));
+        let kernel = write.held();
+        drop(write);
+        let waiter = std::thread::spawn({
+            let strays = Arc::clone(&strays);
+            move || block_on(strays.begin(5..6)).done()
+        });
+        drop(kernel);
+        waiter.join().unwrap();
+    }
+}
