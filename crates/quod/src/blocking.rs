@@ -14,7 +14,8 @@ use quod_storage::{Buffer, FileOpener, FileStorage};
 
 use crate::block_on;
 use crate::error::{Error, Result};
-use crate::image::{CreateOptions, Image, OpenOptions};
+use crate::image::Image;
+use crate::options::{CreateOptions, OpenOptions};
 use crate::write::Fua;
 use crate::zero::Room;
 

@@ -20,9 +20,10 @@ use crate::check;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::SECTOR;
 use crate::header::{HEADER_BYTES, Header, has_magic};
-use crate::image::{BackingName, BackingPolicy, Format, OpenOptions};
+use crate::inspect::BackingName;
 use crate::layer::{Layer, LayerKind, Qed, QedWriter};
 use crate::need_check::NeedCheck;
+use crate::options::{BackingPolicy, Format, OpenOptions};
 
 /// More images than this in one chain are a mistake or an attack: each costs a file descriptor.
 const MAX_DEPTH: usize = 200;

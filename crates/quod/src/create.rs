@@ -13,7 +13,7 @@ use quod_storage::{Buffer, Held, Opener, Storage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::{Geometry, MAX_IMAGE_SIZE, SECTOR};
 use crate::header::{HEADER_BYTES, Header, MAX_BACKING_NAME, NewHeader};
-use crate::image::{CreateOptions, Format};
+use crate::options::{CreateOptions, Format};
 use crate::units::FileOffset;
 
 pub(crate) async fn create<O: Opener>(opener: &O, name: &Path, options: &CreateOptions) -> Result<()> {

@@ -8,7 +8,7 @@
 //! Absent on purpose: a runtime, threads, a clock, and background work: [`maintain`](Image::maintain) is the caller's
 //! to call.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,82 +21,10 @@ use crate::create;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::Flusher;
 use crate::layer::{Layer, LayerKind, QedWriter};
+use crate::options::{CreateOptions, Format, OpenOptions};
 use crate::strays::Strays;
 use crate::turn::Turn;
-use crate::units::FileOffset;
 use crate::write::Fua;
-
-/// What a table cache may take unless told otherwise, in bytes: 12.5 MiB.
-pub const DEFAULT_CACHE_BYTES: usize = 50 * 256 * 1024;
-
-/// Image formats that the engine itself reads and writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// QEMU Enhanced Disk.
-    Qed,
-    /// The bytes of the disk, and nothing else.
-    Raw,
-}
-
-/// Whether the backing file that a header names may be opened: the name is the image author's, not the caller's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum BackingPolicy {
-    /// No: an image that has a backing file is not opened.
-    #[default]
-    Deny,
-    /// Yes, as a path that the [`Opener`] knows.
-    Local,
-}
-
-/// How to open an image.
-#[derive(Clone, Debug)]
-pub struct OpenOptions {
-    /// Format of the image itself; that of a backing file follows from the header that names it.
-    pub format: Format,
-    /// Reading or writing, and which other users it goes with.
-    pub access: Access,
-    /// Whether backing files may be opened.
-    pub backing: BackingPolicy,
-    /// What the table cache of each image of the chain may take, in bytes.
-    pub cache_bytes: usize,
-}
-
-impl OpenOptions {
-    /// QED, no backing file, the default cache.
-    pub fn new(access: Access) -> Self {
-        let (format, backing) = (Format::Qed, BackingPolicy::Deny);
-        OpenOptions { format, access, backing, cache_bytes: DEFAULT_CACHE_BYTES }
-    }
-}
-
-/// The backing file of a new image.
-#[derive(Clone, Debug)]
-pub struct NewBacking {
-    /// As the header is to name it: absolute, or relative to the directory of the new image.
-    pub name: String,
-    /// A raw one is marked so, and is never probed.
-    pub format: Format,
-}
-
-/// What a new image is to be.
-#[derive(Clone, Debug)]
-pub struct CreateOptions {
-    /// Virtual size in bytes; rounded up to a multiple of 512.
-    pub size: u64,
-    /// Bytes of a cluster: a power of two from 4 KiB to 64 MiB.
-    pub cluster_size: u32,
-    /// Clusters of a table: 1, 2, 4, 8 or 16.
-    pub table_size: u32,
-    /// What unallocated clusters read from.
-    pub backing: Option<NewBacking>,
-}
-
-impl CreateOptions {
-    /// A disk of `size` bytes in the default geometry: clusters of 64 KiB, tables of 4 clusters.
-    pub fn new(size: u64) -> Self {
-        CreateOptions { size, cluster_size: 64 << 10, table_size: 4, backing: None }
-    }
-}
 
 /// An open image. Clones are the same image; it may be used from any number of tasks, and from any number of threads
 /// where the storage may.
@@ -380,70 +308,4 @@ impl<S> std::fmt::Debug for Image<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Image({})", self.shared.layers[0].name.display())
     }
-}
-
-/// The backing file that a header names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackingName {
-    /// As the header has it.
-    pub name: String,
-    /// Against the directory of the image that names it; `None` for a `protocol:` or `json:` name, which only QEMU
-    /// knows.
-    pub path: Option<PathBuf>,
-    /// The file is raw, and must not be probed.
-    pub raw: bool,
-}
-
-/// What the header of a QED image says, and the length of its file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageInfo {
-    /// Virtual size in bytes.
-    pub size: u64,
-    /// Bytes of a cluster.
-    pub cluster_size: u64,
-    /// Clusters of a table.
-    pub table_size: u32,
-    /// File offset of the L1 table in bytes.
-    pub l1_table_offset: u64,
-    /// NEED_CHECK is set: the image is in use, or was not closed.
-    pub dirty: bool,
-    /// What it stands on.
-    pub backing: Option<BackingName>,
-    /// Length of the file in bytes.
-    pub file_length: u64,
-}
-
-/// Reads the header of a QED image, and opens nothing else.
-///
-/// # Errors
-/// `NotQed`, `InvalidHeader`, `UnsupportedFeature`, `Locked`, `Io`.
-///
-/// # Cancellation
-/// Changes nothing.
-pub async fn inspect<O: Opener>(opener: &O, name: &Path, access: Access) -> Result<ImageInfo> {
-    let file = chain::open_file(opener, name, access).await?;
-    let front = chain::read_front(&file, name).await.map_err(|error| error.in_image(name))?;
-    let geometry = front.header.geometry();
-    let FileOffset(l1_table_offset) = front.header.l1_table();
-    Ok(ImageInfo {
-        size: front.header.image_size(),
-        cluster_size: geometry.cluster_size(),
-        table_size: geometry.table_clusters().0 as u32,
-        l1_table_offset,
-        dirty: front.header.needs_check(),
-        backing: front.backing,
-        file_length: front.file_length,
-    })
-}
-
-/// Tells the format of a file by its first bytes: QED by its magic, raw otherwise.
-///
-/// # Errors
-/// `UnsupportedFeature` for another virtual disk format that is known by its magic, `Io`.
-///
-/// # Cancellation
-/// Changes nothing.
-pub async fn probe<O: Opener>(opener: &O, name: &Path) -> Result<Format> {
-    let file = chain::open_file(opener, name, Access::ReadShared).await?;
-    chain::probe_file(&file).await.map_err(|error| error.in_image(name))
 }

@@ -23,9 +23,11 @@ mod flush;
 mod geometry;
 mod header;
 mod image;
+mod inspect;
 mod layer;
 mod lookup;
 mod need_check;
+mod options;
 mod ranges;
 mod read;
 mod strays;
@@ -39,10 +41,9 @@ pub use blocking::BlockingImage;
 pub use cache::Stats as CacheStats;
 pub use check::{CheckReport, Repair, check};
 pub use error::{Error, ErrorKind, Result};
-pub use image::{
-    BackingName, BackingPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, Image, ImageInfo, NewBacking,
-    OpenOptions, inspect, probe,
-};
+pub use image::Image;
+pub use inspect::{BackingName, ImageInfo, inspect, probe};
+pub use options::{BackingPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, NewBacking, OpenOptions};
 pub use read::{BlockKind, BlockStatus};
 pub use write::Fua;
 pub use zero::Room;

@@ -1,0 +1,79 @@
+//! What a caller chooses when it makes or opens an image.
+//!
+//! Role: plain values with the defaults that the format page and the contract of the cache give.
+//!
+//! Absent on purpose: judging them. `create.rs` and `chain.rs` do that, where they are put to use.
+
+use quod_storage::Access;
+
+/// What a table cache may take unless told otherwise, in bytes: 12.5 MiB.
+pub const DEFAULT_CACHE_BYTES: usize = 50 * 256 * 1024;
+
+/// Image formats that the engine itself reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// QEMU Enhanced Disk.
+    Qed,
+    /// The bytes of the disk, and nothing else.
+    Raw,
+}
+
+/// Whether the backing file that a header names may be opened: the name is the image author's, not the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum BackingPolicy {
+    /// No: an image that has a backing file is not opened.
+    #[default]
+    Deny,
+    /// Yes, as a path that the [`Opener`] knows.
+    Local,
+}
+
+/// How to open an image.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Format of the image itself; that of a backing file follows from the header that names it.
+    pub format: Format,
+    /// Reading or writing, and which other users it goes with.
+    pub access: Access,
+    /// Whether backing files may be opened.
+    pub backing: BackingPolicy,
+    /// What the table cache of each image of the chain may take, in bytes.
+    pub cache_bytes: usize,
+}
+
+impl OpenOptions {
+    /// QED, no backing file, the default cache.
+    pub fn new(access: Access) -> Self {
+        let (format, backing) = (Format::Qed, BackingPolicy::Deny);
+        OpenOptions { format, access, backing, cache_bytes: DEFAULT_CACHE_BYTES }
+    }
+}
+
+/// The backing file of a new image.
+#[derive(Clone, Debug)]
+pub struct NewBacking {
+    /// As the header is to name it: absolute, or relative to the directory of the new image.
+    pub name: String,
+    /// A raw one is marked so, and is never probed.
+    pub format: Format,
+}
+
+/// What a new image is to be.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// Virtual size in bytes; rounded up to a multiple of 512.
+    pub size: u64,
+    /// Bytes of a cluster: a power of two from 4 KiB to 64 MiB.
+    pub cluster_size: u32,
+    /// Clusters of a table: 1, 2, 4, 8 or 16.
+    pub table_size: u32,
+    /// What unallocated clusters read from.
+    pub backing: Option<NewBacking>,
+}
+
+impl CreateOptions {
+    /// A disk of `size` bytes in the default geometry: clusters of 64 KiB, tables of 4 clusters.
+    pub fn new(size: u64) -> Self {
+        CreateOptions { size, cluster_size: 64 << 10, table_size: 4, backing: None }
+    }
+}
