@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError};
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
-use crate::cache::{EntryRun, Pinned, Slice};
+use crate::cache::{EntryRun, Pinned, Slice, SliceKey, TableLevel};
 use crate::error::{Error, Result};
 use crate::flush::Flusher;
 use crate::geometry::{ENTRY, SECTOR};
@@ -71,11 +71,11 @@ impl<S: Storage> Top<'_, S> {
         if self.over_backing && matches!(new, NewEntries::Data(_)) {
             self.flusher.flush(self.storage, held).await?;
         }
-        self.write_entries(&slice, run, held).await?;
         if let NewEntries::Data(room) = new {
+            // Before the file may have the entry: one that goes out late must not find its cluster cut off.
             self.writer.end.note_referenced(room.0 + self.qed.geometry.bytes_of(clusters));
         }
-        Ok(())
+        self.write_entries(&slice, run, held).await
     }
 
     /// The slice of L2 for `at`, pinned; its table is made and linked first where L1 has none (D6).
@@ -104,8 +104,8 @@ impl<S: Storage> Top<'_, S> {
             self.flusher.wrote();
             self.flusher.flush(self.storage, &held).await?;
             let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };
-            self.write_entries(&l1, run, &held).await?;
             self.writer.end.note_referenced(end);
+            self.write_entries(&l1, run, &held).await?;
         }
     }
 
@@ -130,16 +130,37 @@ impl<S: Storage> Top<'_, S> {
         self.write_waiting(slice, &Held::new(Arc::new((held.clone(), turn.clone())))).await
     }
 
-    /// Sends out again all that failed and cancelled requests have left behind; tells whether there was any.
+    /// Sends out again what is left of failed and cancelled requests for held clusters of one slice, so that a lookup by
+    /// the holder is the last word on them.
     ///
     /// # Errors
     /// As [`commit`](Top::commit); what did not go out stays.
-    pub(crate) async fn settle_all(&self) -> Result<bool> {
-        let mut any = false;
+    pub(crate) async fn settle_held(&self, at: GuestOffset, len: u64, held: &Held) -> Result<()> {
+        match self.leftovers(at, len) {
+            Some(slice) => self.settle(&slice, held).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The slice that covers the range, when failed or cancelled requests have left entries for it behind.
+    pub(crate) fn leftovers(&self, at: GuestOffset, len: u64) -> Option<Pinned> {
+        let geometry = &self.qed.geometry;
+        let place = geometry.l2_slice(at);
+        // Whoever leaves entries behind keeps their slice pinned, so it is here.
+        let slice = self.qed.cache.pin(SliceKey { level: TableLevel::L2, index: place.index })?;
+        let covered = geometry.in_cluster(at) + len.min(geometry.left_in_slice(at));
+        let entries = place.entry..place.entry + geometry.clusters_for(covered).0 as usize;
+        slice.updates.attempted_in(&entries).then_some(slice)
+    }
+
+    /// Sends out again all that failed and cancelled requests have left behind.
+    ///
+    /// # Errors
+    /// As [`commit`](Top::commit); what did not go out stays.
+    pub(crate) async fn settle_all(&self) -> Result<()> {
         loop {
             let next = self.writer.unsettled.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(slice) = next else { return Ok(any) };
-            any = true;
+            let Some(slice) = next else { return Ok(()) };
             let remembered = Unsettled { writer: self.writer, slice: &slice };
             let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
             self.settle(&slice, &Held::new(permit)).await?;

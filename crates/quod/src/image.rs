@@ -195,16 +195,14 @@ impl<S: Storage> Image<S> {
         self.strays().landed(&(0..u64::MAX)).await;
         let outcome = match self.way_to_write() {
             Writing::Raw { storage } => self.flusher().flush(storage, &Held::NOTHING).await,
-            Writing::Qed(top) => match top.settle_all().await {
-                Ok(_) => self.settle_down(&top, After::Close).await,
-                Err(error) => Err(error),
-            },
+            Writing::Qed(top) => self.settle_down(&top, After::Close).await,
         };
         self.blame(outcome)
     }
 
-    /// Behind the closed gate: everything durable, and the bit cleared.
+    /// What waits goes out; then, behind the closed gate, all is made durable and the bit cleared.
     async fn settle_down(&self, top: &Top<'_, S>, after: After) -> Result<()> {
+        top.settle_all().await?;
         let gate = Held::new(top.writer.need_check.close_gate().await);
         top.flusher.flush(top.storage, &gate).await?;
         if after == After::Close && top.writer.end.cut(top.storage, &gate).await? {

@@ -9,12 +9,14 @@
 //! Absent on purpose: the order of metadata (`commit.rs`), and freeing: what a failed write took is leaked (D1).
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
 use crate::commit::{NewEntries, Top};
 use crate::error::{Error, Result};
 use crate::image::{Image, Writing};
+use crate::layer::LayerKind;
 use crate::table::L2Entry;
 use crate::units::{FileOffset, GuestOffset};
 
@@ -196,7 +198,12 @@ impl<S: Storage> Image<S> {
         let written = storage.write_at(at.0, Buffers::from(from).holding(in_place.held())).await;
         in_place.done();
         let failed = |source| Error::io(format!("data at {at} cannot be written"), source);
-        let from = written.map_err(|source| failed(source).in_image(&self.layers()[0].name))?;
+        let layer = &self.layers()[0];
+        let from = written.map_err(|source| failed(source).in_image(&layer.name))?;
+        if let LayerKind::Raw(length) = &layer.kind {
+            // The last sector of the disk may be more than the file had of it.
+            length.fetch_max(at.0 + from.len() as u64, Ordering::AcqRel);
+        }
         self.flusher().wrote();
         Ok(from.into_single())
     }
@@ -232,12 +239,13 @@ impl<S: Storage> Top<'_, S> {
     /// Holds the clusters that a request allocates, with the right to update metadata. Goes with every operation that
     /// the request starts.
     pub(crate) async fn claim(&self, at: GuestOffset, len: u64) -> Result<Held> {
-        self.settle_all().await?;
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
         let geometry = &self.qed.geometry;
         let (first, last) = (geometry.guest_cluster(at), geometry.guest_cluster(at.plus(len - 1)));
         let clusters = self.writer.clusters.hold(first.0..=last.0).await;
-        Ok(Held::new(std::sync::Arc::new((permit, clusters))))
+        let held = Held::new(std::sync::Arc::new((permit, clusters)));
+        self.settle_held(at, len, &held).await?;
+        Ok(held)
     }
 
     async fn write_data(&self, at: FileOffset, from: Buffers) -> Result<Buffers> {

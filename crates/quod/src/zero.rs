@@ -98,7 +98,7 @@ impl<S: Storage> Image<S> {
         grown.map_err(|source| Error::io(format!("the file cannot grow to {size} bytes"), source))?;
         self.flusher().wrote();
         if let LayerKind::Raw(length) = &self.layers()[0].kind {
-            length.store(size, Ordering::Release);
+            length.fetch_max(size, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -154,7 +154,10 @@ impl<S: Storage> Image<S> {
                     return Ok(mapping.len);
                 }
                 // What a failed first write left behind must not come up after these zeroes.
-                _ if top.settle_all().await? => continue,
+                _ if top.leftovers(at, mapping.len).is_some() => {
+                    top.claim(at, mapping.len.min(top.qed.geometry.left_in_slice(at))).await?;
+                    continue;
+                }
                 entry => self.reads_below(entry) && wish == Wish::Zeroes,
             };
             if !below {

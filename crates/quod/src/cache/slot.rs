@@ -9,7 +9,7 @@
 //! Absent on purpose: the order of writes and flushes (`commit.rs`), and entries that are visible but not in the file.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -236,6 +236,12 @@ impl Updates {
     /// Whether entries wait that a failed or cancelled write may have brought to the file.
     pub(crate) fn unsettled(&self) -> bool {
         self.lock().waiting.iter().any(|waiting| waiting.attempted)
+    }
+
+    /// Whether such entries wait for any of these places.
+    pub(crate) fn attempted_in(&self, places: &Range<usize>) -> bool {
+        let overlaps = |run: &EntryRun| run.start < places.end && places.start < run.start + run.count;
+        self.lock().waiting.iter().any(|waiting| waiting.attempted && overlaps(&waiting.run))
     }
 
     /// All that waits, to be written together. Until [`settle`](Updates::settle) they may be in the file or not.
