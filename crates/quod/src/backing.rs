@@ -91,7 +91,11 @@ impl<S: Storage> Image<S> {
         if let LayerKind::Raw(length) = &layer.kind {
             // A raw file may end within its last sector.
             let left = length.load(std::sync::atomic::Ordering::Acquire).saturating_sub(at.0);
-            if (left as usize) < into.len() {
+            if left == 0 {
+                into.fill(0);
+                return Ok(into);
+            }
+            if left < into.len() as u64 {
                 let head = into.split_to(left as usize);
                 into.fill(0);
                 past_end = Some(std::mem::replace(&mut into, head));

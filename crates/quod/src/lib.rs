@@ -21,6 +21,7 @@ mod create;
 mod error;
 mod flush;
 mod geometry;
+mod grow;
 mod header;
 mod image;
 mod inspect;

@@ -1,4 +1,4 @@
-//! Zero writes and discards, and growth, which is made of them.
+//! Zero writes and discards.
 //!
 //! Role: an allocated cluster is punched where it is; a whole unallocated one gets a zero marker where the layers below
 //! have something else; a part of one is a first write of zeroes. A discard is a zero write that may do less.
@@ -7,16 +7,11 @@
 //!
 //! Absent on purpose: freeing clusters.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use quod_storage::{Held, Storage};
 
 use crate::commit::{NewEntries, Top};
 use crate::error::{Error, Result};
-use crate::geometry::{MAX_IMAGE_SIZE, SECTOR};
 use crate::image::{Image, Writing};
-use crate::layer::LayerKind;
 use crate::lookup::Mapping;
 use crate::table::L2Entry;
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
@@ -33,7 +28,7 @@ pub enum Room {
 
 /// Whether the guest must read zeroes afterwards.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wish {
+pub(crate) enum Wish {
     Zeroes,
     Discard,
 }
@@ -65,74 +60,25 @@ impl<S: Storage> Image<S> {
         self.complete(&writing, fua).await
     }
 
-    /// Makes the disk `size` bytes long; the new part reads as zeroes. Crash states: the old size or the new one (D11).
-    ///
-    /// # Errors
-    /// `InvalidArgument` when `size` is smaller than the disk, no multiple of 512, or more than the image's geometry can
-    /// address; otherwise as [`write`](Image::write).
-    ///
-    /// # Cancellation
-    /// The size stays, and what was cleared past the end does not show.
-    pub async fn grow(&self, size: u64) -> Result<()> {
-        let writing = self.writing(0, 0)?;
-        let old = self.size();
-        if size < old {
-            return Err(self.invalid(&format!("the disk has {old} bytes and cannot shrink to {size}")));
-        }
-        if !size.is_multiple_of(SECTOR) {
-            return Err(self.invalid(&format!("a disk of {size} bytes: it must be a multiple of {SECTOR}")));
-        }
-        let turn = self.growing().take().await;
-        if size <= self.size() {
-            // Nothing to do, or another grow was faster.
-            return Ok(());
-        }
-        match &writing {
-            Writing::Raw { storage } => self.blame(self.grow_raw(*storage, size, Held::new(turn)).await),
-            Writing::Qed(top) => self.blame(self.grow_qed(top, size, Held::new(turn)).await),
-        }
-    }
-
-    async fn grow_raw(&self, storage: &S, size: u64, held: Held) -> Result<()> {
-        let grown = storage.set_len(size, held).await;
-        grown.map_err(|source| Error::io(format!("the file cannot grow to {size} bytes"), source))?;
-        self.flusher().wrote();
-        if let LayerKind::Raw(length) = &self.layers()[0].kind {
-            length.fetch_max(size, Ordering::AcqRel);
-        }
-        Ok(())
-    }
-
-    async fn grow_qed(&self, top: &Top<'_, S>, size: u64, held: Held) -> Result<()> {
-        let most = top.qed.geometry.max_image_size().min(MAX_IMAGE_SIZE.into());
-        if u128::from(size) > most {
-            return Err(
-                self.invalid(&format!("a disk of {size} bytes: this image's tables reach {most} bytes"))
-            );
-        }
-        let old = top.qed.image_size();
-        // What lies past the old end, in the last cluster or by stray entries, must not show; nor may a longer
-        // backing file.
-        self.clear(&Writing::Qed(top.reborrow()), old, size - old, Wish::Zeroes, Room::GiveBack).await?;
-        top.flusher.wrote();
-        top.flusher.flush(top.storage, &held).await?;
-        top.writer.need_check.set_image_size(top.storage, top.flusher, size, &held).await?;
-        top.flusher.wrote();
-        top.qed.set_image_size(size);
-        Ok(())
-    }
-
     async fn clear(&self, writing: &Writing<'_, S>, at: u64, len: u64, wish: Wish, room: Room) -> Result<()> {
+        match writing {
+            Writing::Raw { storage } => self.clear_file(*storage, FileOffset(at), len, room).await,
+            Writing::Qed(top) => self.blame(self.clear_qed(top, at, len, wish, room).await),
+        }
+    }
+
+    /// Clears a range run by run.
+    pub(crate) async fn clear_qed(
+        &self,
+        top: &Top<'_, S>,
+        at: u64,
+        len: u64,
+        wish: Wish,
+        room: Room,
+    ) -> Result<()> {
         let mut done = 0;
         while done < len {
-            let at = GuestOffset(at + done);
-            done += match writing {
-                Writing::Raw { storage } => {
-                    self.clear_file(*storage, FileOffset(at.0), len - done, room).await?;
-                    len - done
-                }
-                Writing::Qed(top) => self.blame(self.clear_some(top, at, len - done, wish, room).await)?,
-            };
+            done += self.clear_some(top, GuestOffset(at + done), len - done, wish, room).await?;
         }
         Ok(())
     }
@@ -218,14 +164,3 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 }
-
-impl<S> Top<'_, S> {
-    fn reborrow(&self) -> Top<'_, S> {
-        Top { ..*self }
-    }
-}
-
-const _: fn() = || {
-    fn assert_shared<T: Send + Sync>() {}
-    assert_shared::<Arc<crate::layer::Layer>>();
-};
