@@ -1,0 +1,203 @@
+//! The clients of a server, from accepting them to their end.
+//!
+//! Role: gives each client a task that leads it through handshake and transmission; counts them and waits for them.
+//!
+//! Invariant: a client that fails, lies, stalls or panics a task ends its own connection and nothing else; accepting
+//! goes on through want of descriptors and memory.
+//!
+//! Absent on purpose: what is said to a client.
+
+use std::cell::Cell;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+use compio::runtime::fd::PollFd;
+use compio::runtime::spawn;
+use compio::time::{sleep, timeout};
+use event_listener::{Event, listener};
+use futures_lite::future::{or, yield_now};
+use quod::Image;
+use quod_storage::FileStorage;
+use rustix::process::{Resource, getrlimit};
+
+use super::budget::{Pool, Share};
+use super::closing::Closing;
+use super::export::Export;
+use super::fault::Fault;
+use super::handshake::{self, shake};
+use super::inbox::Inbox;
+use super::options::ExportOptions;
+use super::stream::Socket;
+use super::transmission::Connection;
+
+/// How often the image's upkeep is done.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long to wait before accepting again when the system has run out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Descriptors left for everything that is not a connection.
+const OTHER_FILES: u64 = 64;
+
+/// The clients of a server, and what they share.
+pub(crate) struct Clients {
+    export: Rc<Export>,
+    pool: Rc<Pool>,
+    closing: Rc<Closing>,
+    handshake_timeout: Duration,
+    max_open: usize,
+    open: Cell<usize>,
+    left: Event,
+    accepted: Cell<u64>,
+    refused: Cell<u64>,
+}
+
+impl Clients {
+    pub(crate) fn new(options: &ExportOptions, image: Image<FileStorage>) -> Rc<Self> {
+        let ExportOptions { name, description, read_only, max_connections, .. } = options.clone();
+        Rc::new(Clients {
+            export: Export::new(image, name, description, read_only),
+            pool: Pool::new(options.memory, options.stall_timeout),
+            closing: Rc::default(),
+            handshake_timeout: options.handshake_timeout,
+            max_open: max_connections.min(spare_files()),
+            open: Cell::new(0),
+            left: Event::new(),
+            accepted: Cell::new(0),
+            refused: Cell::new(0),
+        })
+    }
+
+    /// The word to stop, to be said once.
+    pub(crate) fn closing(&self) -> &Closing {
+        &self.closing
+    }
+
+    /// How many were accepted.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.get()
+    }
+
+    /// How many were let go at once.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// Accepts clients for ever.
+    pub(crate) async fn accept(self: Rc<Self>, listener: PollFd<UnixListener>) {
+        loop {
+            // A crowd at the door does not hold up those who are in.
+            yield_now().await;
+            match listener.accept() {
+                Ok((stream, _)) if self.open.get() < self.max_open => self.welcome(stream),
+                Ok((stream, _)) => {
+                    self.refused.set(self.refused.get() + 1);
+                    tracing::warn!(open = self.max_open, "too many clients: one was let go");
+                    drop(stream);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = listener.accept_ready().await {
+                        tracing::warn!(%error, "waiting for clients failed; it goes on in a moment");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a client; trying again in a moment");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Gives a client its task.
+    fn welcome(self: &Rc<Self>, stream: UnixStream) {
+        let number = self.accepted.get() + 1;
+        self.accepted.set(number);
+        let open = Open::count(self);
+        let clients = Rc::clone(self);
+        spawn(async move {
+            let _open = open;
+            // A task within the task: what panics in there ends here.
+            match spawn(converse(clients, stream)).await {
+                Ok(Ok(())) => tracing::debug!(client = number, "a client left"),
+                Ok(Err(fault)) => tracing::debug!(client = number, %fault, "a client was disconnected"),
+                Err(error) => tracing::error!(client = number, %error, "a connection failed as none should"),
+            }
+        })
+        .detach();
+    }
+
+    /// Waits until all clients are gone, at most for `limit`; tells how many are not.
+    pub(crate) async fn drain(&self, limit: Duration) -> usize {
+        let gone = async {
+            while self.open.get() > 0 {
+                listener!(self.left => left);
+                left.await;
+            }
+        };
+        match timeout(limit, gone).await {
+            Ok(()) => 0,
+            Err(_elapsed) => {
+                tracing::warn!(
+                    clients = self.open.get(),
+                    "requests did not finish in time: connections are cut"
+                );
+                self.open.get()
+            }
+        }
+    }
+
+    /// Does the image's upkeep until the server closes.
+    pub(crate) async fn keep_up(self: Rc<Self>) {
+        while timeout(UPKEEP, self.closing.wait()).await.is_err() {
+            self.export.maintain().await;
+        }
+    }
+}
+
+/// Leads one client from greeting to end.
+async fn converse(clients: Rc<Clients>, stream: UnixStream) -> Result<(), Fault> {
+    let stream = Socket::new(stream)?;
+    let mut inbox = Inbox::new();
+    let handshake = or(shake(&stream, &mut inbox, &clients.export), async {
+        clients.closing.wait().await;
+        Err(Fault::Closing)
+    });
+    match timeout(clients.handshake_timeout, handshake).await {
+        Err(_elapsed) => Err(Fault::HandshakeTooSlow),
+        Ok(Err(fault)) => Err(fault),
+        Ok(Ok(handshake::Outcome::Left)) => Ok(()),
+        Ok(Ok(handshake::Outcome::Transmission)) => {
+            let share = Share::of(&clients.pool);
+            Connection::new(stream, Rc::clone(&clients.export), share, Rc::clone(&clients.closing))
+                .serve(inbox)
+                .await
+        }
+    }
+}
+
+/// How many connections the limit of open files leaves room for.
+fn spare_files() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX)
+}
+
+/// A connection that counts as open.
+struct Open(Rc<Clients>);
+
+impl Open {
+    fn count(clients: &Rc<Clients>) -> Self {
+        clients.open.set(clients.open.get() + 1);
+        Open(Rc::clone(clients))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.left.notify(usize::MAX);
+    }
+}

@@ -1,0 +1,63 @@
+//! Bytes <-> meaning of the NBD protocol: the fixed newstyle handshake and the transmission phase with simple
+//! replies, for either side of a connection.
+//!
+//! Role: pure functions and plain types after the public protocol page (`doc/proto.md` of NetworkBlockDevice/nbd).
+//!
+//! Invariant: decoding any bytes gives a value or a [`DecodeError`], never a panic and never an allocation that a
+//! length field asked for; what is encoded decodes to itself. All integers are big-endian.
+//!
+//! Absent on purpose: I/O, the policy of a server (which option is supported, which request is in range), structured
+//! replies, extended headers and metadata contexts.
+
+mod export;
+mod fields;
+mod handshake;
+mod transmission;
+
+pub use export::*;
+pub use handshake::*;
+pub use transmission::*;
+
+/// The most bytes that one request may carry or ask for: what clients may assume when nothing else is said.
+pub const MAX_PAYLOAD: u32 = 32 << 20;
+
+/// The longest string of the protocol (export names, descriptions), in bytes.
+pub const MAX_STRING: usize = 4096;
+
+/// Why bytes have no meaning in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The message does not begin with the number that marks its kind.
+    #[error("wrong magic number {found:#x}")]
+    WrongMagic {
+        /// What stood there instead.
+        found: u64,
+    },
+    /// The message is shorter than its fields.
+    #[error("the message ends inside its fields")]
+    Truncated,
+    /// The message is longer than its fields.
+    #[error("{extra} bytes follow the last field")]
+    TooLong {
+        /// How many bytes are left over.
+        extra: usize,
+    },
+    /// A string is longer than [`MAX_STRING`].
+    #[error("a string of {len} bytes, over the limit of {MAX_STRING}")]
+    StringTooLong {
+        /// Length of the string, in bytes.
+        len: usize,
+    },
+    /// A string is not UTF-8.
+    #[error("a string is not UTF-8")]
+    NotUtf8,
+    /// A field holds a value that the protocol does not define.
+    #[error("{field} has the undefined value {value:#x}")]
+    Undefined {
+        /// Which field.
+        field: &'static str,
+        /// What it holds.
+        value: u64,
+    },
+}

@@ -1,0 +1,42 @@
+//! Why a connection ends before its client says so.
+//!
+//! Absent on purpose: failures of single requests; those are answered, and the connection goes on.
+
+use std::io;
+
+use super::codec::DecodeError;
+
+/// What ended a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The socket failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// The client sent what is not the protocol.
+    #[error("the client broke the protocol: {0}")]
+    Protocol(#[from] DecodeError),
+    /// The client closed the connection in the middle of a message.
+    #[error("the client stopped in the middle of a message")]
+    Truncated,
+    /// A message is longer than will be read, even to be thrown away.
+    #[error("a message of {length} bytes is longer than any that is accepted")]
+    TooLong {
+        /// Bytes announced.
+        length: u32,
+    },
+    /// The client set flags that were not offered.
+    #[error("the client set the flags {0:#x}, which were not offered")]
+    UnknownFlags(u32),
+    /// EXPORT_NAME named no export; the protocol has no other answer to that.
+    #[error("the client asked for an export that does not exist")]
+    NoSuchExport,
+    /// The client moved no byte for long while it kept memory that others wait for, or while its last replies waited.
+    #[error("the client stalled and was in the way of others")]
+    Stalled,
+    /// The client took too long to choose the export.
+    #[error("the handshake took too long")]
+    HandshakeTooSlow,
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Closing,
+}

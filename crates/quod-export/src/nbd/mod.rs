@@ -1,0 +1,35 @@
+//! The NBD server: one image to any number of clients over a Unix socket.
+//!
+//! Role: [`Server`] binds a socket and serves on the calling thread; [`codec`] is the protocol by itself, for other
+//! servers, clients and fuzzers. Inside, `server` sets up, `clients` accepts, `handshake` and `transmission` lead each
+//! client. Requests come through `inbox`, `export` decides about them, `perform` does them, replies leave through
+//! `outbox`; `budget` bounds it all.
+//!
+//! Invariant: one event loop on one thread; a task a connection, and one for each request that has to wait; what
+//! blocks for long runs on a bounded pool of threads (`offload`).
+//!
+//! Absent on purpose: TCP and TLS (connections ask only for a `stream::Stream`), several exports in one server,
+//! structured replies, extended headers.
+
+mod budget;
+mod clients;
+mod closing;
+pub mod codec;
+mod export;
+mod fault;
+mod handshake;
+mod inbox;
+mod offload;
+mod options;
+mod outbox;
+mod patience;
+mod perform;
+mod recycle;
+mod server;
+mod socket;
+mod stream;
+mod transmission;
+
+pub use options::ExportOptions;
+pub use server::{Server, Summary};
+pub use socket::BindError;

@@ -1,0 +1,44 @@
+//! How an image is served.
+//!
+//! Absent on purpose: what belongs to one request or one connection; those bounds are constants of `budget.rs`.
+
+use std::time::Duration;
+
+/// What to call an export and how much its clients may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExportOptions {
+    /// The export's name. Clients may also ask for the empty name, the default export. At most 4,096 bytes are sent.
+    pub name: String,
+    /// A line for people who list the exports.
+    pub description: String,
+    /// Refuses writes even where the image would take them.
+    pub read_only: bool,
+    /// Clients that may be connected at a time; more are let go at once. Also bounded by the limit of open files.
+    pub max_connections: usize,
+    /// How long a client may take for its handshake.
+    pub handshake_timeout: Duration,
+    /// How long a client may move no byte while it is in the way: while it holds memory that others wait for, or keeps
+    /// its connection from ending.
+    pub stall_timeout: Duration,
+    /// How long requests in flight may take to finish once the server shuts down.
+    pub drain_timeout: Duration,
+    /// Bytes that all clients together may have in flight, in requests and replies; beside it each has 256 KiB of its
+    /// own. At least 64 MiB are granted.
+    pub memory: usize,
+}
+
+impl Default for ExportOptions {
+    fn default() -> Self {
+        ExportOptions {
+            name: String::new(),
+            description: String::new(),
+            read_only: false,
+            max_connections: 1024,
+            handshake_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(30),
+            memory: 1 << 30,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Replies on their way to a client.
+//!
+//! Role: replies queue here in the order in which requests finish, and leave many in one call. A [`Ticket`] is the
+//! duty to answer one request.
+//!
+//! Invariant: each request is answered once, also when the task that works on it panics; a reply holds its
+//! [`Permit`] until it has left, so what queues here is bounded by the permits of the connection.
+//!
+//! Absent on purpose: deciding what to answer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+
+use event_listener::{Event, listener};
+use quod_storage::Buffer;
+use smallvec::SmallVec;
+
+use super::budget::{MAX_REQUESTS, Permit, Share};
+use super::codec::{Cookie, Errno, SIMPLE_REPLY_LEN, SimpleReply};
+use super::fault::Fault;
+use super::patience::patiently;
+use super::recycle::Recycler;
+use super::stream::Stream;
+
+/// What came of a request: the bytes of a read, nothing for the rest, or an error.
+pub(crate) type Outcome = Result<Option<Buffer>, Errno>;
+
+struct Reply {
+    header: [u8; SIMPLE_REPLY_LEN],
+    data: Option<Buffer>,
+    _permit: Permit,
+}
+
+impl Reply {
+    fn len(&self) -> usize {
+        self.header.len() + self.data.as_ref().map_or(0, |data| data.len())
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    replies: VecDeque<Reply>,
+    /// Bytes of the first reply that have left already.
+    gone: usize,
+    /// Bytes of all replies together.
+    len: usize,
+}
+
+/// What is left after sending as much as the stream takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Something,
+}
+
+/// The write side of a connection.
+pub(crate) struct Outbox {
+    queue: RefCell<Queue>,
+    unanswered: Cell<usize>,
+    /// The sender waits for the stream: no use trying.
+    full: Cell<bool>,
+    /// No further request will come.
+    last: Cell<bool>,
+    changed: Event,
+    share: Rc<Share>,
+    recycler: Rc<Recycler>,
+}
+
+impl Outbox {
+    pub(crate) fn new(share: Rc<Share>, recycler: Rc<Recycler>) -> Rc<Self> {
+        Rc::new(Outbox {
+            queue: RefCell::default(),
+            unanswered: Cell::new(0),
+            full: Cell::new(false),
+            last: Cell::new(false),
+            changed: Event::new(),
+            share,
+            recycler,
+        })
+    }
+
+    /// Takes on the duty to answer the request named `cookie`.
+    pub(crate) fn ticket(self: &Rc<Self>, cookie: Cookie, permit: Permit) -> Ticket {
+        self.unanswered.set(self.unanswered.get() + 1);
+        Ticket { outbox: Rc::clone(self), cookie, permit: Some(permit) }
+    }
+
+    /// Says that no further request will come: [`send_all`](Outbox::send_all) ends once all are answered.
+    pub(crate) fn finish(&self) {
+        self.last.set(true);
+        self.changed.notify(1);
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.borrow().len
+    }
+
+    /// Sends what the stream takes, without waiting.
+    ///
+    /// # Errors
+    /// When the stream fails.
+    pub(crate) fn send_now(&self, stream: &impl Stream) -> io::Result<()> {
+        if !self.full.get() && self.try_send(stream)? == Left::Something {
+            // The sender has to wait for room now.
+            self.changed.notify(1);
+        }
+        Ok(())
+    }
+
+    /// Sends replies until the last.
+    ///
+    /// # Errors
+    /// When the stream fails or the client does not read and is in the way.
+    pub(crate) async fn send_all(&self, stream: &impl Stream) -> Result<(), Fault> {
+        loop {
+            listener!(self.changed => changed);
+            match self.try_send(stream)? {
+                Left::Nothing if self.last.get() && self.unanswered.get() == 0 => return Ok(()),
+                Left::Nothing => changed.await,
+                Left::Something => {
+                    self.full.set(true);
+                    patiently(&self.share, stream.writable(), || self.last.get()).await?;
+                    self.full.set(false);
+                }
+            }
+        }
+    }
+
+    fn try_send(&self, stream: &impl Stream) -> io::Result<Left> {
+        let mut queue = self.queue.borrow_mut();
+        while !queue.replies.is_empty() {
+            match queue.send(stream) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => queue.strike(len, &self.recycler),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Left::Something),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Left::Nothing)
+    }
+
+    fn push(&self, cookie: Cookie, permit: Permit, outcome: Outcome) {
+        let (result, data) = match outcome {
+            Ok(data) => (Ok(()), data),
+            Err(errno) => (Err(errno), None),
+        };
+        let reply = Reply { header: SimpleReply { cookie, result }.encode(), data, _permit: permit };
+        let mut queue = self.queue.borrow_mut();
+        queue.len += reply.len();
+        queue.replies.push_back(reply);
+        self.unanswered.set(self.unanswered.get() - 1);
+    }
+}
+
+impl Queue {
+    /// Offers all replies to the stream; returns how many bytes it took.
+    fn send(&self, stream: &impl Stream) -> io::Result<usize> {
+        let mut slices = SmallVec::<[IoSlice<'_>; 2 * MAX_REQUESTS]>::new();
+        for reply in &self.replies {
+            slices.push(IoSlice::new(&reply.header));
+            slices.extend(reply.data.iter().map(|data| IoSlice::new(data)));
+        }
+        let mut rest = &mut slices[..];
+        IoSlice::advance_slices(&mut rest, self.gone);
+        stream.try_write(rest)
+    }
+
+    /// Forgets the first `len` bytes.
+    fn strike(&mut self, len: usize, recycler: &Recycler) {
+        self.gone += len;
+        self.len -= len;
+        while let Some(first) = self.replies.front()
+            && first.len() <= self.gone
+        {
+            self.gone -= first.len();
+            if let Some(Reply { data: Some(data), .. }) = self.replies.pop_front() {
+                recycler.put(data);
+            }
+        }
+    }
+}
+
+/// The duty to answer one request. Dropped without an answer, which only a panic does, it answers with an I/O error.
+pub(crate) struct Ticket {
+    outbox: Rc<Outbox>,
+    cookie: Cookie,
+    permit: Option<Permit>,
+}
+
+impl Ticket {
+    /// Queues the answer; somebody else sends it.
+    pub(crate) fn answer(mut self, outcome: Outcome) {
+        if let Some(permit) = self.permit.take() {
+            self.outbox.push(self.cookie, permit, outcome);
+        }
+    }
+
+    /// Queues the answer and wakes the sender.
+    pub(crate) fn answer_and_send(self, outcome: Outcome) {
+        let outbox = Rc::clone(&self.outbox);
+        self.answer(outcome);
+        outbox.changed.notify(1);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.outbox.push(self.cookie, permit, Err(Errno::Io));
+            self.outbox.changed.notify(1);
+        }
+    }
+}

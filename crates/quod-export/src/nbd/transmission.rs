@@ -1,0 +1,178 @@
+//! The transmission phase of one connection.
+//!
+//! Role: reads requests, many at a time, and starts each at once; what the engine has ready is answered in the same
+//! breath, what waits goes on as a task of its own. Replies leave in the order in which requests finish.
+//!
+//! Invariant: a request is read only once there is a permit for it and its bytes, so a client that does not take its
+//! replies is pushed back. Every request that was read whole is answered before the connection ends, unless the
+//! client is gone.
+//!
+//! Absent on purpose: what requests do (`perform.rs`), how bytes move (`inbox.rs`, `outbox.rs`).
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use compio::runtime::spawn;
+use futures_lite::future::{or, try_zip, yield_now};
+use quod_storage::Buffer;
+
+use super::budget::{Permit, Share};
+use super::closing::Closing;
+use super::codec::{Command, Errno, MAX_PAYLOAD, Request};
+use super::export::{Export, Plan};
+use super::fault::Fault;
+use super::inbox::Inbox;
+use super::outbox::Outbox;
+use super::patience::patiently;
+use super::stream::Stream;
+
+/// Replies of this many bytes are sent before the next request is looked at, so that the client can begin with them.
+const SEND_AT: usize = 64 << 10;
+
+/// Other connections get their turn after requests of about this many bytes, each counted with [`REQUEST_COST`].
+const TURN: usize = 2 << 20;
+
+/// What a request counts beside its bytes.
+const REQUEST_COST: usize = 32 << 10;
+
+/// One client in its transmission phase.
+pub(crate) struct Connection<S> {
+    stream: S,
+    export: Rc<Export>,
+    share: Rc<Share>,
+    outbox: Rc<Outbox>,
+    closing: Rc<Closing>,
+}
+
+impl<S: Stream> Connection<S> {
+    pub(crate) fn new(stream: S, export: Rc<Export>, share: Rc<Share>, closing: Rc<Closing>) -> Self {
+        let outbox = Outbox::new(Rc::clone(&share), Rc::clone(&export.recycler));
+        Connection { stream, export, share, outbox, closing }
+    }
+
+    /// Serves the client until it leaves; `inbox` may hold its first requests already.
+    ///
+    /// # Errors
+    /// Why the client did not leave in peace. Requests in flight were answered, if there was still somebody to answer.
+    pub(crate) async fn serve(self, mut inbox: Inbox) -> Result<(), Fault> {
+        let requests = async {
+            let end = self.receive(&mut inbox).await;
+            self.outbox.finish();
+            Ok::<_, Fault>(end)
+        };
+        let (end, ()) = try_zip(requests, self.outbox.send_all(&self.stream)).await?;
+        end
+    }
+
+    /// Reads requests and starts them, until the last.
+    async fn receive(&self, inbox: &mut Inbox) -> Result<(), Fault> {
+        let mut closing = pin!(self.closing.wait());
+        let mut turn = 0;
+        loop {
+            let idle = async || {
+                self.outbox.send_now(&self.stream)?;
+                or(async { Ok(self.stream.readable().await?) }, async {
+                    closing.as_mut().await;
+                    Err(Fault::Closing)
+                })
+                .await
+            };
+            let Some(header) = inbox.expect(&self.stream, idle).await? else { return Ok(()) };
+            let request = Request::decode(&header)?;
+            if self.closing.is_said() {
+                return Err(Fault::Closing);
+            }
+            if request.command == Command::Disconnect {
+                return Ok(());
+            }
+            self.accept(request, inbox).await?;
+            turn += REQUEST_COST + request.length.min(MAX_PAYLOAD) as usize;
+            if self.outbox.len() >= SEND_AT {
+                self.outbox.send_now(&self.stream)?;
+            }
+            if turn >= TURN {
+                turn = 0;
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Takes a request in, with its payload, and starts or refuses it.
+    async fn accept(&self, request: Request, inbox: &mut Inbox) -> Result<(), Fault> {
+        let plan = self.export.plan(&request);
+        match (request.command, plan) {
+            (Command::Write, _) if request.length > MAX_PAYLOAD => {
+                Err(Fault::TooLong { length: request.length })
+            }
+            (Command::Write, Ok(plan)) => {
+                let permit = self.admit(request.length as usize).await?;
+                let mut payload = self.export.recycler.take(request.length as usize);
+                inbox
+                    .expect_payload(&self.stream, &mut payload, async || self.more_of_a_request().await)
+                    .await?;
+                self.start(request, plan, permit, Some(payload));
+                Ok(())
+            }
+            (Command::Write, Err(errno)) => {
+                let permit = self.admit(0).await?;
+                let length = request.length as usize;
+                inbox.skip(&self.stream, length, async || self.more_of_a_request().await).await?;
+                self.refuse(request, errno, permit);
+                Ok(())
+            }
+            (Command::Read, Ok(plan)) => {
+                let permit = self.admit(request.length as usize).await?;
+                self.start(request, plan, permit, None);
+                Ok(())
+            }
+            (_, Ok(plan)) => {
+                let permit = self.admit(0).await?;
+                self.start(request, plan, permit, None);
+                Ok(())
+            }
+            (_, Err(errno)) => {
+                let permit = self.admit(0).await?;
+                self.refuse(request, errno, permit);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until there is room for a request of so many bytes.
+    async fn admit(&self, bytes: usize) -> Result<Permit, Fault> {
+        if let Some(permit) = self.share.try_admit(bytes) {
+            return Ok(permit);
+        }
+        self.outbox.send_now(&self.stream)?;
+        or(async { Ok(self.share.admit(bytes).await) }, async {
+            self.closing.wait().await;
+            Err(Fault::Closing)
+        })
+        .await
+    }
+
+    /// Waits for the rest of a payload.
+    async fn more_of_a_request(&self) -> Result<(), Fault> {
+        self.outbox.send_now(&self.stream)?;
+        patiently(&self.share, self.stream.readable(), || self.closing.is_said()).await
+    }
+
+    fn refuse(&self, request: Request, errno: Errno, permit: Permit) {
+        let Request { command, flags, offset, length, .. } = request;
+        tracing::debug!(?errno, ?command, flags, offset, length, "refused a request");
+        self.outbox.ticket(request.cookie, permit).answer(Err(errno));
+    }
+
+    /// Begins a request, and answers it too if nothing makes it wait.
+    fn start(&self, request: Request, plan: Plan, permit: Permit, payload: Option<Buffer>) {
+        let ticket = self.outbox.ticket(request.cookie, permit);
+        let mut work = Box::pin(Rc::clone(&self.export).perform(plan, request, payload));
+        // The task below asks again with a waker of its own.
+        let first = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        match first {
+            Poll::Ready(outcome) => ticket.answer(outcome),
+            Poll::Pending => spawn(async move { ticket.answer_and_send(work.await) }).detach(),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A server on a real image, and a client that can break every rule.
+//!
+//! Role: [`Served`] runs a server on its own thread and stops it when dropped; [`Client`] is a blocking socket with
+//! the codec's words.
+//!
+//! Absent on purpose: cleverness. The client sends what the test says, also nonsense.
+
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "each test file uses its part"
+)]
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use event_listener::Event;
+use quod::{CreateOptions, Image, OpenOptions, block_on};
+use quod_export::nbd::codec::*;
+use quod_export::nbd::{ExportOptions, Server, Summary};
+use quod_storage::{Access, FileOpener, FileStorage};
+use tempfile::TempDir;
+
+/// Size of the disks that are served.
+pub const SIZE: u64 = 64 << 20;
+
+/// Long enough for any answer on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub struct Served {
+    pub directory: TempDir,
+    pub socket: PathBuf,
+    pub image: Image<FileStorage>,
+    stop: Arc<Event>,
+    thread: Option<JoinHandle<Summary>>,
+}
+
+impl Served {
+    /// Serves a new, empty image.
+    pub fn new(options: ExportOptions) -> Self {
+        Self::opened(options, Access::Write)
+    }
+
+    pub fn opened(options: ExportOptions, access: Access) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("disk.qed");
+        block_on(Image::create(&FileOpener, &file, &CreateOptions::new(SIZE))).unwrap();
+        let image = block_on(Image::open(&FileOpener, &file, &OpenOptions::new(access))).unwrap();
+        let socket = directory.path().join("nbd.sock");
+        let server = Server::bind(options, &socket).unwrap();
+        let stop = Arc::new(Event::new());
+        let (stopped, served) = (stop.listen(), image.clone());
+        let thread = std::thread::spawn(move || server.serve(served, stopped).unwrap());
+        Served { directory, socket, image, stop, thread: Some(thread) }
+    }
+
+    /// A client that has greeted and chosen the export.
+    pub fn client(&self) -> Client {
+        let mut client = self.greeted();
+        client.option(OPT_GO, &ExportQuery { name: "", wanted: vec![] }.encode());
+        while client.option_reply(OPT_GO).0 != REP_ACK {}
+        client
+    }
+
+    /// A client that has read the greeting and sent its flags.
+    pub fn greeted(&self) -> Client {
+        let mut client = self.raw();
+        assert_eq!(decode_greeting(&client.array()).unwrap(), FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES);
+        client.send(&(C_FIXED_NEWSTYLE | C_NO_ZEROES).to_be_bytes());
+        client
+    }
+
+    /// A client that has only connected.
+    pub fn raw(&self) -> Client {
+        let stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client { stream, cookie: 0 }
+    }
+
+    /// Shows that the server serves: a write, a flush and a read of a new client.
+    pub fn still_serves(&self) {
+        let mut client = self.client();
+        assert_eq!(client.write(SIZE - 4096, &[0xee; 4096]), Ok(()));
+        assert_eq!(client.call(Command::Flush, 0, 0, 0), Ok(()));
+        assert_eq!(client.read(SIZE - 4096, 4096).unwrap(), [0xee; 4096]);
+    }
+
+    /// Tells the server to stop, without waiting.
+    pub fn tell_to_stop(&self) {
+        self.stop.notify(usize::MAX);
+    }
+
+    /// Stops the server and closes the image.
+    pub fn stop(mut self) -> Summary {
+        self.end().expect("the server's thread ends once")
+    }
+
+    fn end(&mut self) -> Option<Summary> {
+        self.tell_to_stop();
+        let summary = self.thread.take()?.join().expect("no client ends the server by a panic");
+        block_on(self.image.close()).unwrap();
+        Some(summary)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.end();
+        }
+    }
+}
+
+/// The client's end of a connection.
+pub struct Client {
+    pub stream: UnixStream,
+    cookie: u64,
+}
+
+impl Client {
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    pub fn array<const N: usize>(&mut self) -> [u8; N] {
+        self.bytes(N).try_into().unwrap()
+    }
+
+    /// Asserts that the server has closed the connection without another byte.
+    pub fn is_disconnected(&mut self) {
+        match self.stream.read(&mut [0]) {
+            Ok(0) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            other => panic!("a connection that should be closed gives {other:?}"),
+        }
+    }
+
+    pub fn option(&mut self, option: u32, data: &[u8]) {
+        self.send(&OptionHeader { option, length: data.len() as u32 }.encode());
+        self.send(data);
+    }
+
+    /// The next reply to `option`: its type and data.
+    pub fn option_reply(&mut self, option: u32) -> (u32, Vec<u8>) {
+        let header = OptionReplyHeader::decode(&self.array()).unwrap();
+        assert_eq!(header.option, option);
+        (header.reply, self.bytes(header.length as usize))
+    }
+
+    /// Sends a request without waiting; returns its cookie.
+    pub fn request(&mut self, command: Command, flags: u16, offset: u64, length: u32) -> Cookie {
+        self.cookie += 1;
+        let cookie = Cookie(self.cookie);
+        self.send(&Request { flags, command, cookie, offset, length }.encode());
+        cookie
+    }
+
+    pub fn reply(&mut self) -> SimpleReply {
+        SimpleReply::decode(&self.array()).unwrap()
+    }
+
+    /// Sends a request without payload and waits for its answer.
+    pub fn call(&mut self, command: Command, flags: u16, offset: u64, length: u32) -> Result<(), Errno> {
+        let cookie = self.request(command, flags, offset, length);
+        let reply = self.reply();
+        assert_eq!(reply.cookie, cookie);
+        reply.result
+    }
+
+    pub fn read(&mut self, offset: u64, length: u32) -> Result<Vec<u8>, Errno> {
+        self.call(Command::Read, 0, offset, length)?;
+        Ok(self.bytes(length as usize))
+    }
+
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.write_flagged(0, offset, bytes)
+    }
+
+    pub fn write_flagged(&mut self, flags: u16, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let cookie = self.request(Command::Write, flags, offset, bytes.len() as u32);
+        self.send(bytes);
+        let reply = self.reply();
+        assert_eq!(reply.cookie, cookie);
+        reply.result
+    }
+}
