@@ -1,9 +1,10 @@
-//! The project's own chores: `cargo xtask test` and `cargo xtask tidy`.
+//! The project's own chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask compare`.
 //!
 //! Role: what a person and CI type to know that a change is good.
 //!
 //! Absent on purpose: anything that the published crates need to build or run.
 
+mod compare;
 mod peers;
 mod tally;
 mod test;
@@ -23,6 +24,9 @@ enum Chore {
     Peers,
     /// Install missing peers, run every test, and close with a line of counts
     Test,
+    /// Measure against a peer: alternating pairs on the same file, medians, ratios
+    #[command(subcommand)]
+    Compare(compare::Comparison),
     /// Check what a machine can check of the project's rules
     Tidy,
 }
@@ -32,6 +36,7 @@ fn main() -> Result<ExitCode> {
     match Chore::parse() {
         Chore::Peers => peers::ensure().map(|()| ExitCode::SUCCESS),
         Chore::Test => test::run(root),
+        Chore::Compare(comparison) => compare::run(root, &comparison).map(|()| ExitCode::SUCCESS),
         Chore::Tidy => tidy::run(root),
     }
 }

@@ -1,2 +1,101 @@
-//! The quod command.
-fn main() {}
+//! The `quod` command.
+//!
+//! Role: reads the arguments, runs one verb, tells failures on standard error, and ends with the verb's exit code.
+//!
+//! Invariant: standard output carries results only; a reader that goes away ends the command quietly.
+//!
+//! Absent on purpose: anything that a single verb needs. One file a verb.
+
+mod chain;
+mod check;
+mod compare;
+mod create;
+mod info;
+mod io;
+mod json;
+mod map;
+mod open;
+mod output;
+mod runs;
+mod serve;
+mod sizes;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Copy-on-write virtual disks in the QED image format.
+///
+/// The verbs take the flags, print the sentences and exit with the codes of the QEMU tools of the same name.
+#[derive(Debug, Parser)]
+#[command(name = "quod", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Tell more on standard error; twice for even more. RUST_LOG has finer control.
+    #[arg(long, short = 'v', global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Create(create::Args),
+    Info(info::Args),
+    Check(check::Args),
+    Map(map::Args),
+    Compare(compare::Args),
+    Io(io::Args),
+    Serve(serve::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return refuse(&refusal),
+    };
+    start_log(cli.verbose);
+    match run(&cli.verb) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if output::reader_is_gone(&error) => ExitCode::from(output::READER_GONE),
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: &Verb) -> anyhow::Result<u8> {
+    match verb {
+        Verb::Create(args) => create::run(args),
+        Verb::Info(args) => info::run(args),
+        Verb::Check(args) => check::run(args),
+        Verb::Map(args) => map::run(args),
+        Verb::Compare(args) => compare::run(args),
+        Verb::Io(args) => io::run(args),
+        Verb::Serve(args) => serve::run(args),
+    }
+}
+
+/// Prints help, the version, or what is wrong with the arguments; the latter exits with 1, as the reference tools do.
+fn refuse(refusal: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when even this cannot be printed.
+    let printed = refusal.print().is_ok();
+    match refusal.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

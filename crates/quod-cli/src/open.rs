@@ -1,0 +1,175 @@
+//! Opening the images that a verb was told about.
+//!
+//! Role: resolves name, format and sharing once, opens, and words what stands in the way as the reference tools do.
+//!
+//! Invariant: a name from a header is followed to local files only.
+//!
+//! Absent on purpose: what a header says about backing files (`chain.rs`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{anyhow, bail};
+use quod::{BackingPolicy, Error, ErrorKind, Format, Image, OpenOptions};
+use quod_storage::{Access, FileOpener, FileStorage};
+
+/// An open image in a local file.
+pub(crate) type Disk = Image<FileStorage>;
+
+/// The one image that a verb is about.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Source {
+    /// The format of FILE: qed or raw; told by its first bytes when not given
+    #[arg(short, long, value_name = "FMT", overrides_with = "format")]
+    pub(crate) format: Option<String>,
+    /// Let another process have FILE open for writing; what is read may change underneath
+    #[arg(short = 'U', long, overrides_with = "force_share")]
+    pub(crate) force_share: bool,
+    /// The image file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+impl Source {
+    /// The image, to be read.
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target::for_reading(&self.file, self.format.as_deref(), self.force_share)
+    }
+}
+
+/// An image that is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) format: Option<&'a str>,
+    pub(crate) access: Access,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn for_reading(path: &'a Path, format: Option<&'a str>, shared: bool) -> Self {
+        Target { path, format, access: if shared { Access::ReadShared } else { Access::Read } }
+    }
+
+    /// Tells the format: what was asked for, or what the first bytes say.
+    ///
+    /// # Errors
+    /// The format is not ours, or the file cannot be read.
+    pub(crate) async fn format(&self) -> anyhow::Result<Format> {
+        let told = match self.format {
+            Some(name) => format_named(name).ok_or_else(|| format!("Unknown driver '{name}'")),
+            None => quod::probe(&FileOpener, self.path).await.map_err(|error| sentence(self.path, &error)),
+        };
+        told.map_err(|why| anyhow!("Could not open '{}': {why}", self.path.display()))
+    }
+
+    /// Opens the image and its backing files.
+    ///
+    /// # Errors
+    /// `Could not open 'FILE': ...`
+    pub(crate) async fn open(&self) -> anyhow::Result<Disk> {
+        self.open_with(quod::DEFAULT_CACHE_BYTES).await
+    }
+
+    /// As [`open`](Target::open), with a budget for the table cache in bytes.
+    ///
+    /// # Errors
+    /// `Could not open 'FILE': ...`
+    pub(crate) async fn open_with(&self, cache_bytes: usize) -> anyhow::Result<Disk> {
+        let mut options = OpenOptions::new(self.access);
+        options.format = self.format().await?;
+        options.backing = BackingPolicy::Local;
+        options.cache_bytes = cache_bytes;
+        match Disk::open(&FileOpener, self.path, &options).await {
+            Ok(disk) => Ok(disk),
+            Err(error) => bail!(could_not_open(self.path, &error)),
+        }
+    }
+}
+
+/// The format of that name, if it is one of ours.
+pub(crate) fn format_named(name: &str) -> Option<Format> {
+    match name {
+        "qed" => Some(Format::Qed),
+        "raw" => Some(Format::Raw),
+        _ => None,
+    }
+}
+
+/// The name that the tools know a format by.
+pub(crate) fn name_of(format: Format) -> &'static str {
+    match format {
+        Format::Qed => "qed",
+        Format::Raw => "raw",
+    }
+}
+
+/// `Could not open 'FILE': ...`
+pub(crate) fn could_not_open(path: &Path, error: &Error) -> String {
+    format!("Could not open '{}': {}", path.display(), sentence(path, error))
+}
+
+/// What went wrong, without the name of the image that the reader knows it is about.
+pub(crate) fn sentence(path: &Path, error: &Error) -> String {
+    let whole = without_number(&error.to_string()).to_owned();
+    if error.image().is_some_and(|image| image != path) {
+        return whole;
+    }
+    let named = format!("{}: ", path.display());
+    let plain = whole.strip_prefix(&named).unwrap_or(&whole);
+    plain.strip_prefix("the image cannot be opened: ").unwrap_or(plain).to_owned()
+}
+
+/// The system's word for what a request failed with: `Input/output error`.
+pub(crate) fn errno_sentence(error: &Error) -> String {
+    let whole = error.to_string();
+    if let Some(number) = os_error_number(&whole) {
+        return system_sentence(&io::Error::from_raw_os_error(number));
+    }
+    let word = match error.kind() {
+        ErrorKind::Corrupt | ErrorKind::InvalidHeader => "Invalid argument",
+        ErrorKind::NoSpace => "No space left on device",
+        ErrorKind::ReadOnly => "Operation not permitted",
+        _ => "Input/output error",
+    };
+    word.to_owned()
+}
+
+/// A system error's sentence without its number.
+pub(crate) fn system_sentence(error: &io::Error) -> String {
+    without_number(&error.to_string()).to_owned()
+}
+
+fn without_number(text: &str) -> &str {
+    match text.rfind(" (os error ") {
+        Some(at) if text.ends_with(')') => &text[..at],
+        _ => text,
+    }
+}
+
+fn os_error_number(text: &str) -> Option<i32> {
+    let (_, tail) = text.rsplit_once(" (os error ")?;
+    tail.strip_suffix(')')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_once_and_without_its_number() {
+        let path = Path::new("a.qed");
+        let missing =
+            || Error::io("the image cannot be opened", io::Error::from_raw_os_error(2)).in_image(path);
+        assert_eq!(could_not_open(path, &missing()), "Could not open 'a.qed': No such file or directory");
+        let other = Path::new("b.qed");
+        assert!(could_not_open(other, &missing()).starts_with("Could not open 'b.qed': a.qed: "));
+    }
+
+    #[test]
+    fn a_failed_request_is_told_by_the_systems_word() {
+        let full = Error::io("data at 0x1000 cannot be written", io::Error::from_raw_os_error(28));
+        assert_eq!(errno_sentence(&full), "No space left on device");
+        assert_eq!(errno_sentence(&Error::new(ErrorKind::Corrupt, "an entry")), "Invalid argument");
+        assert_eq!(errno_sentence(&Error::new(ErrorKind::Closed, "closed")), "Input/output error");
+    }
+}

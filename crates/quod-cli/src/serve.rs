@@ -1,0 +1,177 @@
+//! `quod serve`: an image as a block device over NBD.
+//!
+//! Role: makes the image when it is missing and that is wanted, opens it, serves it on a Unix socket, and closes it in
+//! order when told to stop.
+//!
+//! Invariant: an existing image is never made anew. The command exits with 0 only when every request was answered and
+//! the image was closed; otherwise it says what is not safe.
+//!
+//! Absent on purpose: the protocol (`quod-export`), and staying in the background.
+
+mod address;
+mod stop;
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use quod::{CreateOptions, Format};
+use quod_export::nbd::{ExportOptions, Server, Summary};
+use quod_storage::Access;
+
+use crate::create::{make_qed, make_raw};
+use crate::open::{Disk, Target, format_named, name_of};
+use crate::output;
+use crate::sizes::{ThreeDigits, parse_size};
+use stop::Stop;
+
+/// Serve an image over NBD on a Unix socket until Ctrl-C or SIGTERM.
+///
+/// Any number of clients may use it at a time. At the end requests in flight are finished and the image is closed; the
+/// exit code is 1 when that failed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  quod serve disk.qed                          on disk.qed.sock, beside the image
+  quod serve --create 10G disk.qed             make it first, if it is not there
+  quod serve --read-only --socket /run/golden.sock golden.qed
+  nbdinfo 'nbd+unix:///?socket=disk.qed.sock'  in another terminal")]
+pub(crate) struct Args {
+    /// Where clients connect; FILE.sock when not given
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Refuse writes, and open the image for reading only
+    #[arg(short, long)]
+    read_only: bool,
+    /// Bytes that the table cache may take, with a suffix or without
+    #[arg(long, value_name = "BYTES")]
+    cache_size: Option<String>,
+    /// Make an empty disk of this size when FILE is missing or empty
+    #[arg(long, value_name = "SIZE")]
+    create: Option<String>,
+    /// The format of FILE: qed or raw; told by its first bytes when not given
+    #[arg(short, long, value_name = "FMT")]
+    format: Option<String>,
+    /// The image file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+    let stop = Stop::listen().context("Signals cannot be received")?;
+    let cache_bytes = match &args.cache_size {
+        Some(text) => usize::try_from(size("cache size", text)?)?,
+        None => quod::DEFAULT_CACHE_BYTES,
+    };
+    if let Some(text) = &args.create {
+        create_if_missing(args, size("image size", text)?)?;
+    }
+    let access = if args.read_only { Access::Read } else { Access::Write };
+    let target = Target { path: &args.file, format: args.format.as_deref(), access };
+    let disk = quod::block_on(target.open_with(cache_bytes))?;
+    let served = serve(args, &disk, &stop);
+    let closed = quod::block_on(disk.close());
+    conclude(args, served, closed)
+}
+
+fn size(what: &str, text: &str) -> anyhow::Result<u64> {
+    match parse_size(text) {
+        Ok(size) => Ok(size),
+        Err(_no_size) => bail!("Invalid {what} specified: '{text}'."),
+    }
+}
+
+/// Makes the image, when there is none.
+fn create_if_missing(args: &Args, size: u64) -> anyhow::Result<()> {
+    let file = &args.file;
+    let Some(format) = args.format.as_deref().map_or(Some(Format::Qed), format_named) else {
+        bail!("{}: Unknown file format '{}'", file.display(), args.format.as_deref().unwrap_or_default());
+    };
+    // What another process makes in the same moment is not ours to empty.
+    match OpenOptions::new().write(true).create_new(true).open(file) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty_file(file) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => {
+            bail!("{0}: Could not create '{0}': {1}", file.display(), crate::open::system_sentence(&error))
+        }
+    }
+    let made = quod::block_on(async {
+        match format {
+            Format::Qed => make_qed(file, &CreateOptions::new(size)).await,
+            Format::Raw => make_raw(file, size).await,
+        }
+    });
+    if made.is_err() && is_empty_file(file) {
+        fs::remove_file(file).with_context(|| format!("{}: an empty file stays behind", file.display()))?;
+    }
+    made?;
+    say(&format!("Created {}: {} ({size} bytes), {}.", file.display(), ThreeDigits(size), name_of(format)));
+    Ok(())
+}
+
+fn is_empty_file(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
+}
+
+fn serve(args: &Args, disk: &Disk, stop: &Stop) -> anyhow::Result<Summary> {
+    let path = address::socket_path(&args.file, args.socket.as_deref())?;
+    let mut options = ExportOptions::default();
+    options.read_only = args.read_only;
+    options.description = format!("{} ({})", args.file.display(), name_of(disk.format()));
+    let server = Server::bind(options, &path)?;
+    say(&welcome(&args.file, disk, server.path()));
+    Ok(server.serve(disk.clone(), stop.wait())?)
+}
+
+fn welcome(file: &Path, disk: &Disk, socket: &Path) -> String {
+    let uri = address::uri(socket);
+    let mode = if disk.is_writable() { "" } else { ", read-only" };
+    let (name, size, format) = (file.display(), ThreeDigits(disk.size()), name_of(disk.format()));
+    format!(
+        "Serving {name} ({size}, {format}{mode}) on {}\n\n\
+         \x20 nbdinfo {uri}\n\
+         \x20 nbdcopy {uri} copy.raw\n\
+         \x20 qemu-img info {uri}\n\
+         \x20 qemu-io -f raw {uri}\n\
+         \x20 qemu-system-x86_64 -drive format=raw,if=virtio,file={uri}\n\n\
+         Ctrl-C or SIGTERM ends it.",
+        address::quoted(&socket.to_string_lossy()),
+    )
+}
+
+/// Tells how it ended.
+fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: quod::Result<()>) -> anyhow::Result<u8> {
+    let name = args.file.display();
+    let mut code = 0;
+    let mut fail = |why: String| {
+        output::complain(&why);
+        code = 1;
+    };
+    match served {
+        Err(error) => fail(format!("{error:#}")),
+        Ok(Summary { cut: 0, .. }) => {}
+        Ok(summary) => fail(format!(
+            "{} clients were cut off with requests in flight: of what these wrote and were not told about, any part may \
+             be in {name}",
+            summary.cut
+        )),
+    }
+    match closed {
+        Err(error) => fail(format!(
+            "{name} was not closed in order: {error}\nWhat clients wrote since their last flush that succeeded may be lost. \
+             The image is marked, and is checked when it is next opened for writing."
+        )),
+        Ok(()) if args.read_only => say(&format!("Closed {name}.")),
+        Ok(()) => say(&format!("Closed {name}: everything written is in it, and it is clean.")),
+    }
+    Ok(code)
+}
+
+/// Prints a line at once. A server goes on when nobody reads what it prints.
+fn say(line: &str) {
+    let mut out = output::results();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, "standard output is gone");
+    }
+}

@@ -1,0 +1,68 @@
+//! Being told to stop.
+//!
+//! Role: turns SIGINT, SIGTERM and SIGHUP into a future that becomes ready.
+//!
+//! Invariant: a signal at any time after [`Stop::listen`] is remembered; later ones change nothing, so that a second
+//! Ctrl-C does not leave an image open.
+//!
+//! Absent on purpose: work in signal handlers; a thread receives them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use event_listener::Event;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::output;
+
+/// Whether it is time to stop.
+#[derive(Clone)]
+pub(super) struct Stop {
+    state: Arc<State>,
+}
+
+struct State {
+    told: AtomicBool,
+    changed: Event,
+}
+
+impl Stop {
+    /// Receives signals from now on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn listen() -> io::Result<Self> {
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let stop = Stop { state: Arc::new(State { told: AtomicBool::new(false), changed: Event::new() }) };
+        let told = stop.clone();
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for _signal in signals.forever() {
+                told.tell();
+            }
+        })?;
+        Ok(stop)
+    }
+
+    fn tell(&self) {
+        let first = !self.state.told.swap(true, Ordering::AcqRel);
+        output::warn_line(match first {
+            true => "Stopping: finishing requests, then closing the image.",
+            false => "Still stopping; this takes at most half a minute.",
+        });
+        self.state.changed.notify(usize::MAX);
+    }
+
+    /// Waits until a signal has come.
+    pub(super) async fn wait(&self) {
+        while !self.state.told.load(Ordering::Acquire) {
+            let changed = self.state.changed.listen();
+            if self.state.told.load(Ordering::Acquire) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}

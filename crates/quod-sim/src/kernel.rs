@@ -1,0 +1,110 @@
+//! The simulated kernel: takes operations in, moves them on, and lets them fail.
+//!
+//! Role: dice decide at submission whether an operation fails and for how long it waits; whoever drives the world
+//! decides which one moves next.
+//!
+//! Invariant: an operation is answered once, and its answer leaves here to be delivered without any lock held.
+//!
+//! Absent on purpose: what an operation does (`call.rs`), wakers.
+
+use std::sync::Arc;
+
+use crate::call::{Call, Delivery, Job, Ticket};
+use crate::disk::Slot;
+use crate::fault::{Fault, Kind};
+use crate::world::State;
+
+impl State {
+    /// Takes an operation in. One that is over at once is answered at once.
+    pub(crate) fn submit(&mut self, file: usize, job: Job, slot: Arc<Slot>) -> Option<Delivery> {
+        self.operations += 1;
+        self.clock += 1;
+        self.throw_full();
+        let fault = self.throw_fault(job.kind());
+        let passes = self.dice.u32(..=self.faults.delay);
+        let call =
+            Call::new(Ticket { number: self.operations, file, began: self.clock, slot }, job, passes, fault);
+        if self.traced {
+            eprintln!("{:5} begins: {call}", self.clock);
+        }
+        let instant = self.dice.u32(..1000) < self.faults.instant;
+        self.calls.push(call);
+        let last = self.calls.len() - 1;
+        if !instant {
+            return None;
+        }
+        loop {
+            if let Some(delivery) = self.advance(last) {
+                return Some(delivery);
+            }
+        }
+    }
+
+    /// One step of one call.
+    pub(crate) fn advance(&mut self, index: usize) -> Option<Delivery> {
+        let full = self.is_full();
+        let call = &mut self.calls[index];
+        let file = &mut self.files[call.ticket.file];
+        if !call.step(file, full, &mut self.dice) {
+            return None;
+        }
+        self.clock += 1;
+        let call = self.calls.swap_remove(index);
+        let file = &mut self.files[call.ticket.file];
+        let kind = call.kind();
+        let told = self.traced.then(|| call.to_string());
+        let delivery = call.finish(file, self.clock);
+        if delivery.answer.is_err() {
+            *self.failures.entry(kind).or_default() += 1;
+        }
+        if let Some(told) = told {
+            let outcome = delivery.answer.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
+            eprintln!("{:5} ends: {told}: {outcome}", self.clock);
+        }
+        Some(delivery)
+    }
+
+    fn throw_full(&mut self) {
+        if !self.is_full() && self.dice.u32(..1000) < self.faults.full {
+            self.full_until = self.operations + self.dice.u64(self.faults.full_for.clone());
+        }
+    }
+
+    fn throw_fault(&mut self, kind: Kind) -> Option<Fault> {
+        if let Some(index) = self.planned.iter().position(|(of, _)| *of == kind) {
+            let (_, fault) = self.planned.remove(index);
+            return Some(self.remember(kind, fault));
+        }
+        if self.broken.contains(&kind) {
+            return Some(Fault::Io);
+        }
+        let odds = match kind {
+            Kind::Read => self.faults.read_error,
+            Kind::Write | Kind::SetLen => self.faults.write_error,
+            Kind::Flush => self.faults.flush_error,
+            Kind::Ask => 0,
+        };
+        if self.dice.u32(..1000) >= odds {
+            return None;
+        }
+        let for_good = self.dice.u32(..1000) < self.faults.for_good;
+        Some(self.remember(kind, if for_good { Fault::IoForGood } else { Fault::Io }))
+    }
+
+    fn remember(&mut self, kind: Kind, fault: Fault) -> Fault {
+        if fault == Fault::IoForGood {
+            self.broken.push(kind);
+        }
+        fault
+    }
+
+    /// The calls of one file.
+    pub(crate) fn calls_of(&self, file: usize) -> Vec<&Call> {
+        self.calls.iter().filter(|call| call.ticket.file == file).collect()
+    }
+
+    /// Whether the file system has no room just now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.operations < self.full_until
+    }
+}

@@ -1,0 +1,224 @@
+//! One sector of the model disk: every value that it may hold.
+//!
+//! Role: a [`Candidate`] is a value with the requests that made it. It leaves the present when a later completed
+//! write hides it, and leaves the reach of a crash when a flush has covered that write.
+//!
+//! Invariant: what a correct disk may return now is a candidate that has not left; what it may return after a crash
+//! is a candidate that is still within reach.
+//!
+//! Absent on purpose: addresses, clocks and errors (`model.rs`).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::SECTOR;
+
+pub(crate) type Bytes = [u8; SECTOR as usize];
+
+/// More candidates than this are merged by value, which forgives more.
+const MANY: usize = 24;
+
+/// A request on the guest's disk.
+#[derive(Clone)]
+pub(crate) struct Op {
+    pub(crate) what: What,
+    pub(crate) at: u64,
+    pub(crate) len: u64,
+    pub(crate) begin: u64,
+    pub(crate) end: Option<u64>,
+    /// Ended without success: it may have done anything, and parts of it may still land.
+    pub(crate) loose: bool,
+}
+
+#[derive(Clone)]
+pub(crate) enum What {
+    Write(Arc<[u8]>),
+    Zero,
+    /// May do nothing.
+    Discard,
+    Flush,
+    Read,
+}
+
+pub(crate) type Ops = BTreeMap<u64, Op>;
+
+impl Op {
+    /// Whether it changes bytes.
+    pub(crate) fn writes(&self) -> bool {
+        matches!(self.what, What::Write(_) | What::Zero | What::Discard)
+    }
+
+    /// The part of the sector at `at` that it touches.
+    pub(crate) fn range_in(&self, at: u64) -> Range<usize> {
+        let start = self.at.clamp(at, at + SECTOR) - at;
+        let end = (self.at + self.len).clamp(at, at + SECTOR) - at;
+        start as usize..end as usize
+    }
+
+    fn overlay(&self, at: u64, bytes: &mut Bytes) {
+        let range = self.range_in(at);
+        match &self.what {
+            Write(data) => {
+                let start = (at + range.start as u64 - self.at) as usize;
+                bytes[range.clone()].copy_from_slice(&data[start..start + range.len()]);
+            }
+            _ => bytes[range].fill(0),
+        }
+    }
+}
+
+use What::Write;
+
+#[derive(Clone)]
+struct Candidate {
+    bytes: Arc<Bytes>,
+    made_of: Vec<u64>,
+    /// When it ceased to be a present value.
+    left: Option<u64>,
+    /// A crash may bring it (back).
+    reachable: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Sector {
+    at: u64,
+    candidates: Vec<Candidate>,
+    /// When a request on it last began or ended.
+    changed: u64,
+}
+
+impl Sector {
+    pub(crate) fn holding(at: u64, bytes: Bytes) -> Self {
+        let only = Candidate { bytes: Arc::new(bytes), made_of: Vec::new(), left: None, reachable: true };
+        Sector { at, candidates: vec![only], changed: 0 }
+    }
+
+    /// A request begins: from now on its bytes may be seen, over any present value, and below those of requests
+    /// that run beside it.
+    pub(crate) fn begin(&mut self, number: u64, ops: &Ops) {
+        let Some(op) = ops.get(&number) else { return };
+        self.changed = op.begin;
+        let mut fresh: Vec<Candidate> =
+            self.candidates.iter().filter(|c| c.left.is_none()).map(|c| self.over(c, number, op)).collect();
+        let beside = |(other, beside): &(&u64, &Op)| {
+            **other != number && beside.writes() && beside.end.is_none() && self.touch(op, beside)
+        };
+        for (other, beside) in ops.iter().filter(beside) {
+            let more: Vec<_> = fresh.iter().map(|c| self.over(c, *other, beside)).collect();
+            fresh.extend(more);
+        }
+        for candidate in fresh {
+            if !self.candidates.iter().any(|c| c.left.is_none() && c.made_of == candidate.made_of) {
+                self.candidates.push(candidate);
+            }
+        }
+        if self.candidates.len() > MANY {
+            self.merge();
+        }
+    }
+
+    fn over(&self, below: &Candidate, number: u64, op: &Op) -> Candidate {
+        let mut bytes = *below.bytes;
+        op.overlay(self.at, &mut bytes);
+        let mut made_of = below.made_of.clone();
+        made_of.retain(|made| *made != number && op.range_in(self.at).len() < SECTOR as usize);
+        made_of.push(number);
+        Candidate { bytes: Arc::new(bytes), made_of, left: None, reachable: true }
+    }
+
+    fn touch(&self, one: &Op, other: &Op) -> bool {
+        let (one, other) = (one.range_in(self.at), other.range_in(self.at));
+        one.start < other.end && other.start < one.end
+    }
+
+    /// A write or zero write has completed: values without it are gone, but for those by requests beside it. With
+    /// `durable` (FUA) a crash does not bring them back either.
+    pub(crate) fn complete(&mut self, number: u64, ops: &Ops, now: u64, durable: bool) {
+        self.changed = now;
+        let Some(op) = ops.get(&number) else { return };
+        if matches!(op.what, What::Discard) {
+            return;
+        }
+        let stays = |candidate: &Candidate| {
+            candidate.made_of.iter().any(|made| {
+                let beside = |other: &Op| other.end.is_none_or(|end| end > op.begin) && self.touch(op, other);
+                *made == number || ops.get(made).is_some_and(beside)
+            })
+        };
+        let hidden: Vec<bool> = self.candidates.iter().map(|candidate| !stays(candidate)).collect();
+        for (candidate, _) in self.candidates.iter_mut().zip(hidden).filter(|(_, hidden)| *hidden) {
+            candidate.left.get_or_insert(now);
+            candidate.reachable &= !durable;
+        }
+    }
+
+    /// A request ended without success.
+    pub(crate) fn loosen(&mut self, now: u64) {
+        self.changed = now;
+    }
+
+    /// A flush that began at `began` has succeeded: what had been hidden by then is out of reach.
+    pub(crate) fn flushed(&mut self, began: u64) {
+        for candidate in &mut self.candidates {
+            candidate.reachable &= candidate.left.is_none_or(|left| left >= began);
+        }
+    }
+
+    /// Forgets what neither a crash nor a read that began at `oldest_read` or later can return.
+    pub(crate) fn forget(&mut self, oldest_read: u64) {
+        self.candidates.retain(|c| c.reachable || c.left.is_none_or(|left| left > oldest_read));
+    }
+
+    /// Power is cut: everything within reach may be there.
+    pub(crate) fn crash(&mut self) {
+        self.candidates.retain(|candidate| candidate.reachable);
+        for candidate in &mut self.candidates {
+            candidate.left = None;
+            candidate.made_of.clear();
+        }
+        self.merge();
+    }
+
+    fn merge(&mut self) {
+        let mut merged: Vec<Candidate> = Vec::new();
+        for candidate in self.candidates.drain(..) {
+            let Some(same) = merged.iter_mut().find(|same| same.bytes == candidate.bytes) else {
+                merged.push(candidate);
+                continue;
+            };
+            same.left = same.left.zip(candidate.left).map(|(one, other)| one.max(other));
+            same.reachable |= candidate.reachable;
+            same.made_of.extend(candidate.made_of);
+            same.made_of.sort_unstable();
+            same.made_of.dedup();
+        }
+        self.candidates = merged;
+    }
+
+    /// The values that a read which began at `since` may return.
+    pub(crate) fn allowed(&self, since: u64) -> impl Iterator<Item = &Bytes> {
+        let seen = move |c: &&Candidate| c.left.is_none_or(|left| left > since);
+        self.candidates.iter().filter(seen).map(|candidate| &*candidate.bytes)
+    }
+
+    /// Whether nothing could change the sector since `since`.
+    pub(crate) fn quiet(&self, since: u64, ops: &Ops) -> bool {
+        let in_flight = |op: &Op| op.writes() && op.end.is_none() && !op.range_in(self.at).is_empty();
+        let loose = |made: &u64| ops.get(made).is_some_and(|op| op.loose);
+        self.changed < since
+            && !ops.values().any(in_flight)
+            && !self.candidates.iter().any(|c| c.left.is_none() && c.made_of.iter().any(loose))
+    }
+
+    /// A read of a quiet sector saw `bytes` in `range`: present values that differ there never were. After a
+    /// recovery (`for_good`) a crash does not bring them either.
+    pub(crate) fn saw(&mut self, range: Range<usize>, bytes: &[u8], now: u64, for_good: bool) {
+        for candidate in &mut self.candidates {
+            if candidate.bytes[range.clone()] != *bytes {
+                candidate.left.get_or_insert(now);
+                candidate.reachable &= !for_good;
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The machine that may lose power: files, a kernel, dice.
+//!
+//! Role: a [`World`] owns the state that all its storages share, counts operations, and crashes: what the medium holds
+//! after a power cut is a new world.
+//!
+//! Invariant: answers are delivered, and what operations held is dropped, without the world's lock held; so wakers
+//! and guards may come back into the world.
+//!
+//! Absent on purpose: tasks (`executor.rs`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fastrand::Rng;
+use quod_storage::Alignment;
+
+use crate::call::{Call, Job};
+use crate::disk::{SimStorage, Slot};
+use crate::fault::{Fault, Faults, Kind};
+use crate::journal::File;
+use crate::opener::SimOpener;
+use crate::sparse::Sparse;
+
+pub(crate) struct State {
+    pub(crate) dice: Rng,
+    pub(crate) faults: Faults,
+    pub(crate) files: Vec<File>,
+    names: BTreeMap<PathBuf, usize>,
+    pub(crate) calls: Vec<Call>,
+    /// Operations submitted so far.
+    pub(crate) operations: u64,
+    /// Moves on at each submission and each end of an operation.
+    pub(crate) clock: u64,
+    pub(crate) full_until: u64,
+    pub(crate) broken: Vec<Kind>,
+    pub(crate) planned: Vec<(Kind, Fault)>,
+    pub(crate) failures: BTreeMap<Kind, u64>,
+    alignment: u64,
+    pub(crate) traced: bool,
+}
+
+/// A simulated machine. Clones are the same machine.
+#[derive(Clone)]
+pub struct World {
+    state: Arc<Mutex<State>>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        write!(f, "World({} files, {} operations)", state.files.len(), state.operations)
+    }
+}
+
+impl World {
+    /// Makes a machine without files.
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        World::with_files(seed, faults, Vec::new(), BTreeMap::new(), 1)
+    }
+
+    fn with_files(
+        seed: u64,
+        faults: Faults,
+        files: Vec<File>,
+        names: BTreeMap<PathBuf, usize>,
+        alignment: u64,
+    ) -> Self {
+        let state = State {
+            dice: Rng::with_seed(seed),
+            faults,
+            files,
+            names,
+            calls: Vec::new(),
+            operations: 0,
+            clock: 0,
+            full_until: 0,
+            broken: Vec::new(),
+            planned: Vec::new(),
+            failures: BTreeMap::new(),
+            alignment,
+            traced: false,
+        };
+        World { state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An opener of this machine's files.
+    pub fn opener(&self) -> SimOpener {
+        SimOpener { world: self.clone() }
+    }
+
+    /// The file of that name, made when it is missing.
+    pub fn file(&self, name: &Path) -> SimStorage {
+        let mut state = self.lock();
+        let next = state.files.len();
+        let file = *state.names.entry(name.to_owned()).or_insert(next);
+        if file == next {
+            state.files.push(File::default());
+        }
+        SimStorage { world: self.clone(), file }
+    }
+
+    pub(crate) fn find(&self, name: &Path) -> Option<SimStorage> {
+        let file = *self.lock().names.get(name)?;
+        Some(SimStorage { world: self.clone(), file })
+    }
+
+    /// Makes a file that holds `bytes`, durably.
+    pub fn install(&self, name: &Path, bytes: &[u8]) {
+        let file = self.file(name).file;
+        let mut contents = Sparse::default();
+        contents.write(0, bytes);
+        self.lock().files[file] = File::settled(contents);
+    }
+
+    /// What readers of the file would see now.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn contents(&self, name: &Path) -> Vec<u8> {
+        let file = self.find(name).expect("the file was made before").file;
+        let state = self.lock();
+        let live = &state.files[file].live;
+        let mut bytes = vec![0; live.len() as usize];
+        live.read(0, &mut bytes);
+        bytes
+    }
+
+    /// Changes the odds from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// The next operation of `kind` fails so. Plans add up.
+    pub fn plan(&self, kind: Kind, fault: Fault) {
+        self.lock().planned.push((kind, fault));
+    }
+
+    /// Tells on standard error what begins and what ends from now on, here and in what crashes make of this machine.
+    pub fn trace(&self) {
+        self.lock().traced = true;
+    }
+
+    /// Takes all free room away, or gives it back.
+    pub fn set_full(&self, full: bool) {
+        self.lock().full_until = if full { u64::MAX } else { 0 };
+    }
+
+    /// Mends what broke for good, and drops plans.
+    pub fn mend(&self) {
+        let mut state = self.lock();
+        state.broken.clear();
+        state.planned.clear();
+    }
+
+    /// What offsets and lengths must be multiples of, in bytes; 1 at first.
+    pub fn set_alignment(&self, offset: u64) {
+        self.lock().alignment = offset;
+    }
+
+    pub(crate) fn alignment(&self) -> Alignment {
+        Alignment { offset: self.lock().alignment, memory: 1 }
+    }
+
+    /// Storage operations submitted so far.
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// Operations in flight.
+    pub fn in_flight(&self) -> usize {
+        self.lock().calls.len()
+    }
+
+    /// How many operations of the kind have failed.
+    pub fn failures(&self, kind: Kind) -> u64 {
+        self.lock().failures.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// Changes of all files that a crash now could undo or tear.
+    pub fn uncertain(&self) -> usize {
+        self.lock().files.iter().map(File::uncertain).sum()
+    }
+
+    pub(crate) fn submit(&self, file: usize, job: Job, slot: Arc<Slot>) {
+        let delivery = self.lock().submit(file, job, slot);
+        if let Some(delivery) = delivery {
+            delivery.deliver();
+        }
+    }
+
+    /// One step of the operation at that place among those in flight.
+    pub(crate) fn advance(&self, index: usize) {
+        let delivery = self.lock().advance(index);
+        if let Some(delivery) = delivery {
+            delivery.deliver();
+        }
+    }
+
+    /// Lets the kernel finish everything in flight, while no task runs: what follows the death of a process.
+    pub fn settle(&self) {
+        loop {
+            let index = {
+                let mut state = self.lock();
+                let count = state.calls.len();
+                if count == 0 {
+                    return;
+                }
+                state.dice.usize(..count)
+            };
+            self.advance(index);
+        }
+    }
+
+    /// Cuts the power: what the medium holds afterwards, one choice out of many, is a new machine, with no operation
+    /// in flight, no failures ahead, and room. This machine goes on as if nothing had been.
+    #[must_use]
+    pub fn crash(&self, seed: u64) -> World {
+        let mut dice = Rng::with_seed(seed);
+        let state = self.lock();
+        let mut files = Vec::new();
+        for (number, file) in state.files.iter().enumerate() {
+            let mut file = file.clone();
+            let mut calls = state.calls_of(number);
+            dice.shuffle(&mut calls);
+            for call in calls {
+                call.land(&mut file);
+            }
+            files.push(File::settled(file.crash(&mut dice)));
+        }
+        let faults = state.faults.clone().healthy();
+        let world = World::with_files(dice.u64(..), faults, files, state.names.clone(), state.alignment);
+        world.lock().traced = state.traced;
+        world
+    }
+
+    /// A hash of what readers of all files would see now.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for file in &self.lock().files {
+            file.live.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}

@@ -1,0 +1,110 @@
+//! Law (D10): failures are reported, a failed flush latches, want of room does not; whatever failed, the next open
+//! shows only what the model allows.
+
+use fastrand::Rng;
+use quod::ErrorKind;
+use quod_sim::{Executor, Faults, Kind, World};
+
+use crate::concurrent::spawn;
+use crate::crash::crash_here;
+use crate::drops::run_and_drop;
+use crate::for_seeds;
+use crate::guest::{Guest, Oracle, close, open};
+use crate::layout::{Leaks, assert_closed};
+use crate::setup::Case;
+
+struct Run {
+    case: Case,
+    place: String,
+    world: World,
+    executor: Executor,
+    guest: Guest,
+    dice: Rng,
+}
+
+impl Run {
+    fn new(seed: u64, faults: Faults) -> Self {
+        let case = Case::from_seed(seed);
+        let place = format!("{case:?}, failures");
+        let (world, model) = case.create();
+        let mut executor = Executor::new(&world, seed);
+        let image = open(&case, &world, &mut executor).expect("a new image opens");
+        world.set_faults(faults);
+        let guest = Guest::new(image, Oracle::new(model));
+        spawn(&case, &guest, &mut executor, seed);
+        Run { case, place, world, executor, guest, dice: Rng::with_seed(seed ^ 0xfa11) }
+    }
+
+    /// Lets everything come to an end, and mends the device.
+    fn finish(&mut self) {
+        self.executor.run().unwrap_or_else(|stuck| panic!("{}: {stuck}", self.place));
+        self.guest.assert_no_violation(&self.place);
+        self.world.set_faults(Faults::delays());
+        self.world.set_full(false);
+        self.world.mend();
+        // Once a flush has failed, no flush succeeds, whoever had asked for it.
+        let failed = self.world.failures(Kind::Flush) > 0;
+        let guest = self.guest.clone();
+        let flushed = self.executor.block_on(async move { guest.flush().await });
+        let flushed = flushed.unwrap_or_else(|stuck| panic!("{}: {stuck}", self.place));
+        assert!(!(failed && flushed.is_ok()), "{}: a flush succeeds after one that failed", self.place);
+    }
+
+    /// The process ends as it is; the kernel comes to rest; the next open finds nothing forbidden.
+    fn kill_and_reopen(self) {
+        let Run { case, place, world, executor, guest, .. } = self;
+        drop(executor);
+        world.settle();
+        let mut oracle = guest.oracle.borrow().clone();
+        oracle.model.kill();
+        let mut executor = Executor::new(&world, case.seed);
+        let image = open(&case, &world, &mut executor).unwrap_or_else(|error| panic!("{place}: {error}"));
+        let guest = Guest::new(image, oracle);
+        guest.compare(&mut executor, false, &format!("{place}, reopened"));
+        close(&guest, &mut executor, &place);
+        assert_closed(&world, Leaks::after_crash(&case), &place);
+    }
+}
+
+#[test]
+fn failures_show_nothing_forbidden() {
+    for_seeds(40, |seed| {
+        let mut run = Run::new(seed, Faults::rotten());
+        let stop = run.world.operations() + run.dice.u64(20..200);
+        run.executor.run_to_operation(stop);
+        crash_here(&run.case, &run.world, &run.guest, 1, &mut run.dice, &run.place);
+        run.finish();
+        crash_here(&run.case, &run.world, &run.guest, 1, &mut run.dice, &run.place);
+        run.kill_and_reopen();
+    });
+}
+
+#[test]
+fn want_of_room_never_latches() {
+    for_seeds(40, |seed| {
+        let mut run = Run::new(seed, Faults::tight());
+        run.finish();
+        for (ask, kind, sentence) in run.guest.errors.borrow().iter() {
+            assert_eq!(*kind, ErrorKind::NoSpace, "{}: {ask:?}: {sentence}", run.place);
+        }
+        run.guest.errors.borrow_mut().clear();
+        assert!(!run.guest.latched.get(), "{}", run.place);
+        spawn(&run.case, &run.guest, &mut run.executor, seed ^ 7);
+        run.finish();
+        run.guest.assert_no_error(&run.place);
+        run.guest.compare(&mut run.executor, false, &run.place);
+        crash_here(&run.case, &run.world, &run.guest, 1, &mut run.dice, &run.place);
+        close(&run.guest, &mut run.executor, &run.place);
+        assert_closed(&run.world, Leaks::Inside, &run.place);
+    });
+}
+
+#[test]
+fn a_failed_flush_of_a_dropped_future_is_not_forgotten() {
+    for_seeds(40, |seed| {
+        let mut run = Run::new(seed, Faults { flush_error: 60, ..Faults::delays() });
+        run_and_drop(&run.case, &run.guest, &mut run.executor, &mut run.dice, 1500);
+        run.finish();
+        crash_here(&run.case, &run.world, &run.guest, 1, &mut run.dice, &run.place);
+    });
+}

@@ -1,0 +1,117 @@
+//! A second opinion on an image file, independent of the engine: what its tables name.
+
+use std::collections::BTreeSet;
+
+use quod::{CheckReport, Repair};
+use quod_sim::{Executor, World};
+use quod_storage::Access;
+
+use crate::setup::{Case, disk};
+
+/// What the tables of an image say.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    pub(crate) need_check: bool,
+    /// Entries that name no cluster of the file.
+    pub(crate) invalid: Vec<String>,
+    /// Clusters that are named twice.
+    pub(crate) twice: Vec<u64>,
+    /// Clusters of the file that nothing names.
+    pub(crate) leaks: u64,
+    /// The file's last cluster is one of them, or it ends within a cluster.
+    pub(crate) loose_end: bool,
+}
+
+fn entry(bytes: &[u8], at: u64) -> u64 {
+    let at = at as usize;
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+}
+
+fn half(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")))
+}
+
+/// Reads the tables of the disk of a world.
+pub(crate) fn layout(world: &World) -> Layout {
+    let bytes = world.contents(disk());
+    let (cluster, table, header) = (half(&bytes, 4), half(&bytes, 8), half(&bytes, 12));
+    let clusters = bytes.len() as u64 / cluster;
+    let mut layout = Layout { need_check: entry(&bytes, 16) & 2 != 0, ..Layout::default() };
+    let mut named: BTreeSet<u64> = (0..header).collect();
+    let mut name = |layout: &mut Layout, what: String, at: u64, count: u64| {
+        let first = at / cluster;
+        if at % cluster != 0 || first < header || first + count > clusters {
+            layout.invalid.push(format!("{what} names {at:#x}"));
+            return false;
+        }
+        layout.twice.extend((first..first + count).filter(|cluster| !named.insert(*cluster)));
+        true
+    };
+    let entries = table * cluster / 8;
+    let l1 = entry(&bytes, 40);
+    name(&mut layout, "the header".to_owned(), l1, table);
+    for index in 0..entries {
+        let l2 = entry(&bytes, l1 + 8 * index);
+        if l2 == 0 || !name(&mut layout, format!("L1 entry {index}"), l2, table) {
+            continue;
+        }
+        for inner in 0..entries {
+            let data = entry(&bytes, l2 + 8 * inner);
+            if data > 1 {
+                name(&mut layout, format!("L2 entry {index}/{inner}"), data, 1);
+            }
+        }
+    }
+    layout.leaks = clusters - named.len() as u64;
+    layout.loose_end = !(bytes.len() as u64).is_multiple_of(cluster) || !named.contains(&(clusters - 1));
+    layout
+}
+
+/// What a crash may leave before anything is mended: no cluster named twice (D6), and nothing at all to be mended
+/// where NEED_CHECK does not ask for it (D5, D9).
+pub(crate) fn assert_crash_state(world: &World, place: &str) {
+    let layout = layout(world);
+    assert!(layout.twice.is_empty(), "{place}: named twice: {:x?}", layout.twice);
+    assert!(
+        layout.need_check || layout.invalid.is_empty(),
+        "{place}: NEED_CHECK is clear, but {:?}",
+        layout.invalid
+    );
+}
+
+/// What a clean close may leave unreferenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaks {
+    /// Nothing.
+    None,
+    /// What failed, dropped and crashed requests had taken (D1), before the last referenced cluster (D14).
+    Inside,
+    /// Over a backing file no bit tells that there was a crash, so its end may stay.
+    Anywhere,
+}
+
+impl Leaks {
+    /// After a crash.
+    pub(crate) fn after_crash(case: &Case) -> Self {
+        if case.backing.is_some() { Leaks::Anywhere } else { Leaks::Inside }
+    }
+}
+
+/// What a clean close leaves (D14), by both opinions.
+pub(crate) fn assert_closed(world: &World, leaks: Leaks, place: &str) {
+    let layout = layout(world);
+    assert!(!layout.need_check, "{place}: NEED_CHECK is set");
+    assert!(layout.invalid.is_empty() && layout.twice.is_empty(), "{place}: {layout:?}");
+    assert!(leaks == Leaks::Anywhere || !layout.loose_end, "{place}: the end of the file is not referenced");
+    assert!(leaks != Leaks::None || layout.leaks == 0, "{place}: {} leaks", layout.leaks);
+    let report = check(world, place);
+    assert_eq!((report.corruptions, report.leaks), (0, layout.leaks), "{place}: {report:?}");
+}
+
+/// The engine's own check.
+pub(crate) fn check(world: &World, place: &str) -> CheckReport {
+    let opener = world.opener();
+    let checked = async move { quod::check(&opener, disk(), Access::Read, Repair::No).await };
+    let report = Executor::new(world, 1).block_on(checked).expect("check is not stuck");
+    report.unwrap_or_else(|error| panic!("{place}: {error}"))
+}

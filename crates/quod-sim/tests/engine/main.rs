@@ -1,0 +1,47 @@
+//! The engine in the simulated world: random guests, crashes, dropped futures, failures.
+//!
+//! Each law is a test over many seeds. `QUOD_SIM_SEEDS` says how many (a smoke number by default), `QUOD_SIM_SEED` runs
+//! one of them alone, `QUOD_SIM_TRACE` tells what happens; a failure prints its seed, and where the crash was.
+
+mod concurrent;
+mod crash;
+mod drops;
+mod failures;
+mod guest;
+mod layout;
+mod setup;
+mod workload;
+
+use std::env;
+
+/// Says which seed it was when a test fails in the middle.
+struct Told(String);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay with QUOD_SIM_SEED={}", self.0);
+        }
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
+/// Whether to tell what happens.
+fn traced() -> bool {
+    env::var_os("QUOD_SIM_TRACE").is_some()
+}
+
+/// Runs a law for every seed.
+fn for_seeds(smoke: u64, law: impl Fn(u64)) {
+    let seeds = match number("QUOD_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("QUOD_SIM_SEEDS").unwrap_or(smoke),
+    };
+    for seed in seeds {
+        let _told = Told(seed.to_string());
+        law(seed);
+    }
+}
