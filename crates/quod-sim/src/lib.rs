@@ -2,7 +2,7 @@
 //!
 //! Role: storage that delays, reorders, fails, runs full and crashes ([`World`], [`SimStorage`]); an executor that picks
 //! what runs next ([`Executor`]); sectors that say where they belong ([`stamp`]); and the model of what a correct disk
-//! may return ([`Model`]). The fault model is that of `durability-rules.md`.
+//! may return ([`Model`]). The fault model is that of `docs/spec/durability-rules.md`.
 //!
 //! Invariant: one seed, one outcome. Every choice comes from a seeded generator, and nothing here reads a clock,
 //! starts a thread or iterates over a randomly ordered map.

@@ -1,7 +1,7 @@
 //! The model disk: what a correct disk may return.
 //!
 //! Role: told of every request's beginning and end, of flushes and crashes, [`Model`] judges what reads return, sector
-//! by sector, by the promises of `durability-rules.md`.
+//! by sector, by the promises of `docs/spec/durability-rules.md`.
 //!
 //! Invariant: a value is allowed now when it was written by a request that is under way, failed or was dropped, or by
 //! the last that completed (each of those, when they ran side by side); after a crash, when it was so at or after the

@@ -33,7 +33,8 @@ unsafe impl Sync for Region {}
 
 impl Region {
     fn zeroed(len: usize) -> Self {
-        let layout = Layout::from_size_align(len.max(1), MEMORY_ALIGNMENT).expect("an I/O buffer below isize::MAX");
+        let layout =
+            Layout::from_size_align(len.max(1), MEMORY_ALIGNMENT).expect("an I/O buffer below isize::MAX");
         // SAFETY: the layout's size is at least 1.
         let memory = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(memory) else { handle_alloc_error(layout) };

@@ -18,7 +18,8 @@ use rustix::io::{Errno, preadv, pwritev};
 use smallvec::SmallVec;
 
 use crate::{
-    Access, Alignment, Buffer, Buffers, Extent, ExtentKind, FileId, Held, MEMORY_ALIGNMENT, Opener, Storage, lock,
+    Access, Alignment, Buffer, Buffers, Extent, ExtentKind, FileId, Held, MEMORY_ALIGNMENT, Opener, Storage,
+    lock,
 };
 
 /// Zeroes are written in pieces of at most this many bytes where the file system cannot make them itself.
@@ -56,7 +57,8 @@ impl FileStorage {
     }
 
     fn read_whole(&self, mut at: u64, parts: &mut [Buffer]) -> io::Result<()> {
-        let mut parts: SmallVec<[IoSliceMut<'_>; 3]> = parts.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+        let mut parts: SmallVec<[IoSliceMut<'_>; 3]> =
+            parts.iter_mut().map(|part| IoSliceMut::new(part)).collect();
         let mut rest = &mut parts[..];
         IoSliceMut::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
@@ -178,8 +180,11 @@ impl Opener for FileOpener {
     async fn create(&self, name: &Path) -> io::Result<FileStorage> {
         // Emptied only once the lock is had: another's image must survive a refused create.
         let options = &mut OpenOptions::new();
-        let storage =
-            FileStorage::open(name, Access::Write, options.read(true).write(true).create(true).truncate(false))?;
+        let storage = FileStorage::open(
+            name,
+            Access::Write,
+            options.read(true).write(true).create(true).truncate(false),
+        )?;
         storage.file.set_len(0)?;
         storage.file.sync_all()?;
         let directory = match name.parent() {

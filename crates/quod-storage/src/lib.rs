@@ -132,7 +132,10 @@ pub struct Alignment {
 ///
 /// Cancellation: a dropped future may leave its operation running. The operation keeps its buffers and its [`Held`]
 /// until it is over.
-#[allow(async_fn_in_trait, reason = "whether futures are Send is the implementation's: io_uring files stay on their thread")]
+#[allow(
+    async_fn_in_trait,
+    reason = "whether futures are Send is the implementation's: io_uring files stay on their thread"
+)]
 pub trait Storage {
     /// Fills `into` from file offset `at`.
     ///

@@ -148,7 +148,9 @@ fn holders(file: &File) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for process in fs::read_dir("/proc")?.flatten() {
         let root = process.path();
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(descriptors) = fs::read_dir(root.join("fd")) else { continue };
         let holds = descriptors.flatten().any(|descriptor| {
             let same = fs::metadata(descriptor.path())

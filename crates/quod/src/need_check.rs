@@ -84,20 +84,18 @@ impl NeedCheck {
     /// Clears the bit, behind the closed gate: flush, header, flush.
     ///
     /// # Errors
-    /// One of the three failed: the image is latched, and the bit may be set or clear in the file, in which
-    /// everything that it would have vouched for is durable.
+    /// One of the three failed. The bit may be set or clear in the file, in which everything that a clear one vouches for
+    /// is durable; the next permit sets it again first. The image is latched unless it was for want of room.
     pub(crate) async fn clear<S: Storage>(&self, storage: &S, flusher: &Flusher, gate: &Held) -> Result<()> {
         let turn = self.turn.take().await;
         if !self.set.load(Ordering::Acquire) {
             return Ok(());
         }
         let held = Held::new(Arc::new((gate.clone(), turn.clone())));
-        flusher.wrote();
         flusher.flush(storage, &held).await?;
         // From here on the file may say "clear", also when this future is dropped.
         self.set.store(false, Ordering::Release);
-        let cleared = self.write(storage, flusher, &held, |header| header.set_needs_check(false)).await;
-        cleared.map_err(|error| flusher.latch(error))?;
+        self.write(storage, flusher, &held, |header| header.set_needs_check(false)).await?;
         flusher.wrote();
         flusher.flush(storage, &held).await
     }
