@@ -22,7 +22,7 @@ mod transfer;
 mod trouble;
 
 use std::io::{BufRead, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use quod_storage::Access;
@@ -101,7 +101,10 @@ fn access(args: &Args) -> anyhow::Result<Access> {
         (false, false) => Ok(Access::Write),
         (true, false) => Ok(Access::Read),
         (true, true) => Ok(Access::ReadShared),
-        (false, true) => bail!("{}", session::SHARED_WRITER),
+        (false, true) => {
+            let name = args.file.as_deref().unwrap_or(Path::new("")).display();
+            bail!("can't open device {name}: {}", session::SHARED_WRITER)
+        }
     }
 }
 

@@ -125,18 +125,21 @@ fn serve(args: &Args, disk: &Disk, stop: &Stop) -> anyhow::Result<Summary> {
 }
 
 fn welcome(file: &Path, disk: &Disk, socket: &Path) -> String {
-    let uri = address::uri(socket);
+    let (uri, words) = (address::uri(socket), address::qemu_words(socket));
+    let (drive, path) =
+        (address::qemu_drive(socket, disk.is_writable()), address::quoted(&socket.to_string_lossy()));
     let mode = if disk.is_writable() { "" } else { ", read-only" };
     let (name, size, format) = (file.display(), ThreeDigits(disk.size()), name_of(disk.format()));
+    let read_only = if disk.is_writable() { "" } else { "-r " };
     format!(
-        "Serving {name} ({size}, {format}{mode}) on {}\n\n\
+        "Serving {name} ({size}, {format}{mode}) on {path}\n\n\
          \x20 nbdinfo {uri}\n\
          \x20 nbdcopy {uri} copy.raw\n\
-         \x20 qemu-img info {uri}\n\
-         \x20 qemu-io -f raw {uri}\n\
-         \x20 qemu-system-x86_64 -drive format=raw,if=virtio,file={uri}\n\n\
+         \x20 qemu-img info {words}\n\
+         \x20 qemu-io {read_only}{}{words}\n\
+         \x20 qemu-system-x86_64 -drive {drive}\n\n\
          Ctrl-C or SIGTERM ends it.",
-        address::quoted(&socket.to_string_lossy()),
+        if words.starts_with("--") { "" } else { "-f raw " },
     )
 }
 

@@ -24,7 +24,7 @@ pub enum BackingPolicy {
     /// No: an image that has a backing file is not opened.
     #[default]
     Deny,
-    /// Yes, as a path that the [`Opener`] knows.
+    /// Yes, as a path that the [`Opener`](quod_storage::Opener) knows.
     Local,
 }
 

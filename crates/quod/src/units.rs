@@ -1,7 +1,7 @@
 //! One type per unit, so that no bare number crosses a module.
 //!
-//! Role: where a byte lies on the virtual disk ([`GuestOffset`]), where it lies in a file ([`FileOffset`]), and how
-//! many clusters there are ([`ClusterCount`]).
+//! Role: where a byte lies on the virtual disk (`GuestOffset`), where it lies in a file ([`FileOffset`]), and how
+//! many clusters there are (`ClusterCount`).
 //!
 //! Absent on purpose: conversions between the two kinds of offset. Only a table entry knows that.
 

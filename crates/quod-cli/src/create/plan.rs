@@ -68,8 +68,10 @@ impl<'a> Plan<'a> {
 }
 
 fn number(name: &str, value: Option<u64>) -> anyhow::Result<Option<u32>> {
-    let narrow =
-        |value: u64| u32::try_from(value).map_err(|_too_large| anyhow!("QED {name} is invalid: {value}"));
+    let narrow = |value: u64| {
+        u32::try_from(value)
+            .map_err(|_too_large| anyhow!("QED {} is invalid: {value}", name.replace('_', " ")))
+    };
     value.map(narrow).transpose()
 }
 

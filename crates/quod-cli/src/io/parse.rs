@@ -46,9 +46,9 @@ pub(super) fn truncate(spec: &'static Spec, words: &[&str]) -> Parsed {
     match scanned.value('m') {
         None | Some("off") => {}
         Some(mode @ ("metadata" | "falloc" | "full")) => {
-            return Refusal::sentence(format!("Unsupported preallocation mode '{mode}'"));
+            return Refusal::complaint(format!("Unsupported preallocation mode '{mode}'"));
         }
-        Some(mode) => return Refusal::sentence(format!("Invalid preallocation mode '{mode}'")),
+        Some(mode) => return Refusal::complaint(format!("Invalid preallocation mode '{mode}'")),
     }
     let [size] = scanned.rest[..] else { return Err(Refusal::Usage) };
     Ok(Command::Truncate(number(size)?))
@@ -69,14 +69,14 @@ pub(super) fn open(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     let mut open = Open { read_only: scanned.has('r'), force_share: scanned.has('U'), ..Open::default() };
     if scanned.has('s') {
-        return Refusal::sentence("snapshot files are not supported: make an overlay with 'quod create -b'");
+        return Refusal::complaint("snapshot files are not supported: make an overlay with 'quod create -b'");
     }
     let lists = scanned.options.iter().filter(|&&(letter, _)| letter == 'o').map(|&(_, list)| list);
     for option in lists.flat_map(|list| list.split(',')) {
         match option.split_once('=') {
             Some(("driver", format)) => open.format = Some(format.to_owned()),
             Some(("file.filename" | "filename", path)) => open.path = path.to_owned(),
-            _ => return Refusal::sentence(format!("quod does not support the option '{option}'")),
+            _ => return Refusal::complaint(format!("images do not have the option '{option}'")),
         }
     }
     match scanned.rest[..] {
@@ -93,13 +93,13 @@ pub(super) fn reopen(spec: &'static Spec, words: &[&str]) -> Parsed {
         return Err(Refusal::Usage);
     }
     if let Some(list) = scanned.value('o') {
-        return Refusal::sentence(format!(
+        return Refusal::complaint(format!(
             "Cannot change the option '{}'",
             list.split('=').next().unwrap_or(list)
         ));
     }
     match (scanned.has('r'), scanned.has('w')) {
-        (true, true) => Refusal::sentence("Only one -r/-w option may be given"),
+        (true, true) => Refusal::complaint("Only one -r/-w option may be given"),
         (false, false) => Ok(Command::Reopen(Reopen { read_only: None })),
         (read_only, _) => Ok(Command::Reopen(Reopen { read_only: Some(read_only) })),
     }

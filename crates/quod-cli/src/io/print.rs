@@ -41,6 +41,11 @@ fn clock(took: Duration) -> String {
     format!("{}:{:02}:{:02}.{hundredths:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// A byte as a letter or a digit, where it is one, as the reference shows it.
+fn letter_of(byte: u8) -> char {
+    if byte.is_ascii_alphanumeric() { byte.into() } else { '.' }
+}
+
 /// Prints bytes in lines of sixteen, in hexadecimal and as letters.
 pub(super) fn dump(out: &mut impl Write, at: u64, bytes: &[u8]) -> io::Result<()> {
     for (number, line) in bytes.chunks(BYTES_A_LINE).enumerate() {
@@ -48,8 +53,7 @@ pub(super) fn dump(out: &mut impl Write, at: u64, bytes: &[u8]) -> io::Result<()
         for byte in line {
             write!(out, " {byte:02x}")?;
         }
-        let letters: String =
-            line.iter().map(|&byte| if byte.is_ascii_graphic() { byte.into() } else { '.' }).collect();
+        let letters: String = line.iter().map(|&byte| letter_of(byte)).collect();
         writeln!(out, "  {letters}")?;
     }
     Ok(())
@@ -88,7 +92,7 @@ mod tests {
         let bytes: Vec<u8> = (0x20..0x32).collect();
         assert_eq!(
             text(|out| dump(out, 990, &bytes)),
-            "000003de:  20 21 22 23 24 25 26 27 28 29 2a 2b 2c 2d 2e 2f  .!\"#$%&'()*+,-./\n000003ee:  30 31  01\n"
+            "000003de:  20 21 22 23 24 25 26 27 28 29 2a 2b 2c 2d 2e 2f  ................\n000003ee:  30 31  01\n"
         );
     }
 }

@@ -21,8 +21,10 @@ pub(super) enum Refusal {
     NoValue(&'static str, char),
     /// The words do not fit the usage.
     Usage,
-    /// Told in a sentence.
+    /// Told in a sentence, as a result is.
     Sentence(String),
+    /// Told in a sentence on standard error, by our name.
+    Complaint(String),
 }
 
 impl Refusal {
@@ -30,9 +32,8 @@ impl Refusal {
         Err(Refusal::Sentence(text.into()))
     }
 
-    /// Whether it is told on standard error.
-    pub(super) fn is_error(&self) -> bool {
-        !matches!(self, Refusal::Usage | Refusal::Sentence(_))
+    pub(super) fn complaint<T>(text: impl Into<String>) -> Result<T, Refusal> {
+        Err(Refusal::Complaint(text.into()))
     }
 
     /// Whether the command's usage line helps.
@@ -51,7 +52,7 @@ impl fmt::Display for Refusal {
             Refusal::BadOption(name, option) => write!(f, "{name}: invalid option -- '{option}'"),
             Refusal::NoValue(name, option) => write!(f, "{name}: option requires an argument -- '{option}'"),
             Refusal::Usage => Ok(()),
-            Refusal::Sentence(text) => f.write_str(text),
+            Refusal::Sentence(text) | Refusal::Complaint(text) => f.write_str(text),
         }
     }
 }

@@ -6,6 +6,8 @@
 
 use std::io::Write;
 
+use quod::{ErrorKind, Format};
+
 use super::command::Range;
 
 use super::transfer::Fault;
@@ -13,6 +15,8 @@ use super::trouble::Trouble;
 use crate::open::Disk;
 use crate::runs::Runs;
 use crate::sizes::Amount;
+
+const SECTOR: u64 = 512;
 
 /// Lists what the image itself has and what it has not.
 pub(super) fn map(disk: &Disk, out: &mut impl Write) -> Result<(), Trouble> {
@@ -58,10 +62,17 @@ pub(super) fn alloc(disk: &Disk, range: Range, out: &mut impl Write) -> Result<(
     Ok(writeln!(out, "{here}/{looked_at} bytes allocated at offset {}", Amount::bytes(range.at))?)
 }
 
-/// Grows the disk.
+/// Grows the disk. A raw one ends with a whole sector.
 pub(super) fn truncate(disk: &Disk, size: u64) -> Result<(), Trouble> {
     if size < disk.size() {
         return Err(Trouble::Complaint("Shrinking images is currently not supported".to_owned()));
     }
-    quod::block_on(disk.grow(size)).map_err(|error| Trouble::Complaint(error.to_string()))
+    let size = if disk.format() == Format::Raw { size.next_multiple_of(SECTOR) } else { size };
+    let grown = quod::block_on(disk.grow(size));
+    grown.map_err(|error| {
+        Trouble::Complaint(match error.kind() {
+            ErrorKind::InvalidArgument => format!("Invalid image size specified: {error}"),
+            _ => error.to_string(),
+        })
+    })
 }

@@ -41,11 +41,11 @@ pub(super) fn tell(out: &mut impl Write, trouble: Trouble) -> anyhow::Result<()>
     out.flush()?;
     match trouble {
         Trouble::Refused(spec, refusal) => {
-            let line = refusal.to_string();
-            match refusal.is_error() {
-                true => output::warn_line(&line),
-                false if line.is_empty() => {}
-                false => writeln!(out, "{line}")?,
+            match &refusal {
+                Refusal::Usage => {}
+                Refusal::Sentence(line) => writeln!(out, "{line}")?,
+                Refusal::Complaint(line) => output::complain(line),
+                other => output::warn_line(other),
             }
             if let Some(spec) = spec.filter(|_| refusal.shows_usage()) {
                 writeln!(out, "{}", spec.usage_line())?;

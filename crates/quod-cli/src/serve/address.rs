@@ -73,9 +73,29 @@ pub(super) fn uri(socket: &Path) -> String {
     format!("'{uri}'")
 }
 
+/// The same for QEMU's tools, as words of their command line. They decode URIs twice, so that `%` and `&` in a path do not
+/// come through; then it is told by options.
+pub(super) fn qemu_words(socket: &Path) -> String {
+    let path = socket.to_string_lossy();
+    if path.contains(['%', '&']) {
+        let options = format!("driver=nbd,server.type=unix,server.path={}", path.replace(',', ",,"));
+        return format!("--image-opts {}", quoted(&options));
+    }
+    uri(socket)
+}
+
+/// The same as the options of QEMU's `-drive`.
+pub(super) fn qemu_drive(socket: &Path, writable: bool) -> String {
+    let path = socket.to_string_lossy().replace(',', ",,");
+    let mode = if writable { "" } else { ",readonly=on" };
+    quoted(&format!(
+        "if=virtio,format=raw{mode},file.driver=nbd,file.server.type=unix,file.server.path={path}"
+    ))
+}
+
 /// A text as a shell reads it back.
 pub(super) fn quoted(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/+:@%".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/+:@%,=".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_owned();
     }
@@ -118,6 +138,12 @@ mod tests {
     #[test]
     fn paths_survive_uris_and_shells() {
         assert_eq!(uri(Path::new("/a b/c'd,é.sock")), "'nbd+unix:///?socket=/a%20b/c%27d%2C%C3%A9.sock'");
+        assert_eq!(qemu_words(Path::new("/a b.sock")), "'nbd+unix:///?socket=/a%20b.sock'");
+        assert_eq!(
+            qemu_words(Path::new("/a&b,c")),
+            "--image-opts 'driver=nbd,server.type=unix,server.path=/a&b,,c'"
+        );
+        assert!(qemu_drive(Path::new("/a,b"), true).ends_with("file.server.path=/a,,b"));
         assert_eq!(quoted("/a/b.sock"), "/a/b.sock");
         assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
         assert_eq!(quoted(""), "''");
