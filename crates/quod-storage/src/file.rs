@@ -123,11 +123,11 @@ impl Storage for FileStorage {
     }
 
     async fn write_zeroes(&self, at: u64, len: u64, _held: Held) -> io::Result<()> {
+        // Past the end there is nothing to write, and the file system would take room for it.
+        let end = self.file.metadata()?.len().min(at.saturating_add(len));
+        let len = end.saturating_sub(at);
         match change_range(&self.file, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, at, len) {
-            Err(Errno::OPNOTSUPP) => {
-                let end = self.file.metadata()?.len().min(at.saturating_add(len));
-                self.write_zero_bytes(at, end.saturating_sub(at))
-            }
+            Err(Errno::OPNOTSUPP) => self.write_zero_bytes(at, len),
             done => Ok(done?),
         }
     }

@@ -118,20 +118,28 @@ impl<S: Storage> Image<S> {
     pub(crate) async fn known_zeroes(&self, depth: usize, at: GuestOffset, len: u64) -> Result<u64> {
         let mut zeroes = 0;
         while zeroes < len {
-            let run = self.resolve(depth, at.plus(zeroes), len - zeroes).await?;
-            let (is_zero, run_len) = match run.source {
-                Source::File { depth, at } => {
-                    let extent = self.file_extent(depth, at, run.len).await?;
-                    (extent.kind == ExtentKind::Hole, extent.len)
-                }
-                Source::ZeroMarker { .. } | Source::Nothing { .. } => (true, run.len),
-            };
-            if !is_zero {
+            let run = self.content(depth, at.plus(zeroes), len - zeroes).await?;
+            if run.kind == ExtentKind::Data {
                 break;
             }
-            zeroes += run_len;
+            zeroes += run.len;
         }
         Ok(zeroes)
+    }
+
+    /// A run of up to `len` guest bytes from `at` that are known to read as zeroes, or may be something else, from
+    /// layer `depth` down.
+    ///
+    /// # Errors
+    /// As [`resolve`](Image::resolve).
+    pub(crate) async fn content(&self, depth: usize, at: GuestOffset, len: u64) -> Result<Extent> {
+        let run = self.resolve(depth, at, len).await?;
+        match run.source {
+            Source::File { depth, at } => self.file_extent(depth, at, run.len).await,
+            Source::ZeroMarker { .. } | Source::Nothing { .. } => {
+                Ok(Extent { len: run.len, kind: ExtentKind::Hole })
+            }
+        }
     }
 
     /// What a layer's file is made of.

@@ -11,7 +11,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use quod_storage::{Buffer, Buffers, Held, Storage};
+use quod_storage::{Buffer, Buffers, ExtentKind, Held, Storage};
 
 use crate::commit::{NewEntries, Top};
 use crate::error::{Error, Result};
@@ -22,6 +22,9 @@ use crate::units::{FileOffset, GuestOffset};
 
 /// Copies from a backing file go in pieces of at most this many bytes.
 const COPY_PIECE: u64 = 1 << 20;
+
+/// Up to so many bytes around a write go out with it, in one vectored write; more is copied apart, without its holes.
+const SMALL_FILL: u64 = 128 << 10;
 
 /// Whether a write is durable when it completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +146,7 @@ impl<S: Storage> Image<S> {
         content: Content,
         tail: Range<u64>,
     ) -> Result<Content> {
-        let small = (head.end - head.start) + (tail.end - tail.start) <= COPY_PIECE;
+        let small = (head.end - head.start) + (tail.end - tail.start) <= SMALL_FILL;
         let Content::Bytes(bytes) = content else {
             self.copy_up(top, fresh, head).await?;
             self.copy_up(top, fresh, tail).await?;
@@ -170,15 +173,17 @@ impl<S: Storage> Image<S> {
     async fn copy_up(&self, top: &Top<'_, S>, fresh: &Fresh<'_>, range: Range<u64>) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
-            at += self.known_zeroes(1, GuestOffset(at), range.end - at).await?;
-            let piece = (range.end - at).min(COPY_PIECE);
-            if piece > 0 {
-                let _budget = top.writer.copies.acquire().await;
-                let bytes = self.fill(1, GuestOffset(at), Buffer::zeroed(piece as usize)).await?;
-                let buffers = Buffers::from(bytes).holding(fresh.held.clone());
-                top.write_data(fresh.place(at), buffers).await?;
-                at += piece;
+            let run = self.content(1, GuestOffset(at), range.end - at).await?;
+            if run.kind == ExtentKind::Hole {
+                at += run.len;
+                continue;
             }
+            let piece = run.len.min(COPY_PIECE);
+            let _budget = top.writer.copies.acquire().await;
+            let bytes = self.fill(1, GuestOffset(at), Buffer::zeroed(piece as usize)).await?;
+            let buffers = Buffers::from(bytes).holding(fresh.held.clone());
+            top.write_data(fresh.place(at), buffers).await?;
+            at += piece;
         }
         Ok(())
     }
