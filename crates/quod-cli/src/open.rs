@@ -121,9 +121,8 @@ pub(crate) fn sentence(path: &Path, error: &Error) -> String {
 
 /// The system's word for what a request failed with: `Input/output error`.
 pub(crate) fn errno_sentence(error: &Error) -> String {
-    let whole = error.to_string();
-    if let Some(number) = os_error_number(&whole) {
-        return system_sentence(&io::Error::from_raw_os_error(number));
+    if let Some(system) = error.io_error().filter(|system| system.raw_os_error().is_some()) {
+        return system_sentence(system);
     }
     let word = match error.kind() {
         ErrorKind::Corrupt | ErrorKind::InvalidHeader => "Invalid argument",
@@ -144,11 +143,6 @@ fn without_number(text: &str) -> &str {
         Some(at) if text.ends_with(')') => &text[..at],
         _ => text,
     }
-}
-
-fn os_error_number(text: &str) -> Option<i32> {
-    let (_, tail) = text.rsplit_once(" (os error ")?;
-    tail.strip_suffix(')')?.parse().ok()
 }
 
 #[cfg(test)]

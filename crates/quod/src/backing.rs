@@ -23,7 +23,7 @@ pub(crate) enum Source {
     File { depth: usize, at: FileOffset },
     /// Zeroes, by this layer's zero marker.
     ZeroMarker { depth: usize },
-    /// Zeroes: no layer has the bytes, or they lie past the end of this one.
+    /// Zeroes: no layer has the bytes, or they lie past the end of the one below this.
     Nothing { depth: usize },
 }
 
@@ -45,7 +45,8 @@ impl<S: Storage> Image<S> {
         for (depth, layer) in self.layers().iter().enumerate().skip(depth) {
             let left = layer.size().saturating_sub(at.0);
             if left == 0 {
-                return Ok(Run { source: Source::Nothing { depth }, len });
+                // It is the layer above that has nothing there.
+                return Ok(Run { source: Source::Nothing { depth: depth.saturating_sub(1) }, len });
             }
             len = len.min(left);
             let qed = match &layer.kind {

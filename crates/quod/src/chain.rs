@@ -112,8 +112,8 @@ fn unavailable(name: &Path, error: Error) -> Error {
         | ErrorKind::BackingUnavailable
         | ErrorKind::Locked => error,
         _ => {
-            let sentence = format!("Could not open backing file: '{}': {error}", name.display());
-            Error::new(ErrorKind::BackingUnavailable, sentence)
+            let error = error.in_image(name);
+            Error::new(ErrorKind::BackingUnavailable, format!("Could not open backing file: {error}"))
         }
     }
 }

@@ -93,6 +93,11 @@ impl Error {
         self.image.as_deref()
     }
 
+    /// What the system said, where it was the system that failed.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        self.source.as_ref()
+    }
+
     /// What happened in a sentence, without the image's name and without the system's error.
     pub fn message(&self) -> &str {
         &self.message

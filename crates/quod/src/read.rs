@@ -27,7 +27,7 @@ pub enum BlockKind {
     },
     /// A zero cluster of the layer: reads as zeroes.
     Zero,
-    /// In no layer, or past the end of this one: reads as zeroes.
+    /// In no layer, or past the end of the one below this: reads as zeroes.
     Unallocated,
 }
 

@@ -125,12 +125,19 @@ impl<S: Storage> Image<S> {
         let room_end = room.0 + geometry.bytes_of(clusters);
         top.writer.end.reach(top.storage, room_end, held, &top.qed.file_length).await?;
         let fresh = Fresh { first, room, held };
-        let content = if below {
+        let written = if below {
             // Nothing is filled in past the end of the disk.
             let tail = end.0..last.min(top.qed.image_size()).max(end.0);
-            self.write_and_fill(top, &fresh, first.0..at.0, content, tail).await?
+            self.write_and_fill(top, &fresh, first.0..at.0, content, tail).await
         } else {
-            fresh.write(top, at.0, content).await?
+            fresh.write(top, at.0, content).await
+        };
+        let content = match written {
+            Ok(content) => content,
+            Err(error) => {
+                top.give_back(room, room_end - room.0, held).await;
+                return Err(error);
+            }
         };
         top.flusher.wrote();
         top.commit(first, clusters, NewEntries::Data(room), held).await?;
@@ -251,6 +258,14 @@ impl<S: Storage> Top<'_, S> {
         let held = Held::new(std::sync::Arc::new((permit, clusters)));
         self.settle_held(at, len, &held).await?;
         Ok(held)
+    }
+
+    /// Gives the room of a failed first write back to the file system, which may be full. The clusters stay leaked (D1).
+    async fn give_back(&self, room: FileOffset, len: u64, held: &Held) {
+        if let Err(error) = self.storage.punch(room.0, len, held.clone()).await {
+            // The write's own error is on its way to the caller; this one costs room, not data.
+            tracing::warn!(%error, %room, "the room of a failed write stays taken");
+        }
     }
 
     async fn write_data(&self, at: FileOffset, from: Buffers) -> Result<Buffers> {

@@ -2,12 +2,12 @@
 //!
 //! Role: gives each `aio_` request a thread, and hands its outcome back to the session, which prints it.
 //!
-//! Invariant: at most [`MOST`] run at a time; none is left when [`Aside::wait`] has returned everything.
+//! Invariant: at most [`MOST`] run at a time; none is left when [`Aside::wait`] returns `None`.
 //!
 //! Absent on purpose: order. The requests are concurrent, as those of guests are.
 
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::io;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::command::{Range, Read, Style, Write};
@@ -47,51 +47,48 @@ impl Job {
     }
 }
 
-/// The requests that are running.
+/// The requests that are running, oldest first.
 pub(super) struct Aside {
-    running: usize,
-    sender: Sender<Outcome>,
-    receiver: Receiver<Outcome>,
+    running: Vec<JoinHandle<Outcome>>,
 }
+
+/// What a thread gave: an outcome, or nothing when it failed as none should.
+pub(super) type Ended = Result<Outcome, Panicked>;
+
+/// A request ended in a way that is a mistake of ours.
+#[derive(Debug)]
+pub(super) struct Panicked;
 
 impl Aside {
     pub(super) fn new() -> Self {
-        let (sender, receiver) = mpsc::channel();
-        Aside { running: 0, sender, receiver }
+        Aside { running: Vec::new() }
     }
 
     /// Whether no more may begin before one ends.
     pub(super) fn is_full(&self) -> bool {
-        self.running >= MOST
+        self.running.len() >= MOST
     }
 
     /// Begins a request.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(super) fn begin(&mut self, disk: Disk, job: Job) -> std::io::Result<()> {
-        let sender = self.sender.clone();
-        thread::Builder::new().spawn(move || {
-            // The session lives until it has every outcome.
-            let _sent: bool = sender.send(job.run(&disk)).is_ok();
-        })?;
-        self.running += 1;
+    pub(super) fn begin(&mut self, disk: Disk, job: Job) -> io::Result<()> {
+        self.running.push(thread::Builder::new().spawn(move || job.run(&disk))?);
         Ok(())
     }
 
-    /// An outcome that is there already.
-    pub(super) fn finished(&mut self) -> Option<Outcome> {
-        let outcome = self.receiver.try_recv().ok()?;
-        self.running -= 1;
-        Some(outcome)
+    /// A request that is over already.
+    pub(super) fn finished(&mut self) -> Option<Ended> {
+        let place = self.running.iter().position(JoinHandle::is_finished)?;
+        Some(self.running.remove(place).join().or(Err(Panicked)))
     }
 
-    /// Waits for an outcome; `None` when nothing is running.
-    pub(super) fn wait(&mut self) -> Option<Outcome> {
-        if self.running == 0 {
-            return None;
-        }
-        self.running -= 1;
-        self.receiver.recv().ok()
+    /// Waits for a request; `None` when nothing is running.
+    pub(super) fn wait(&mut self) -> Option<Ended> {
+        self.finished().or_else(|| {
+            let oldest = if self.running.is_empty() { return None } else { self.running.remove(0) };
+            Some(oldest.join().or(Err(Panicked)))
+        })
     }
 }

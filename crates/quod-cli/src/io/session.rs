@@ -75,8 +75,8 @@ impl<W: Write> Session<W> {
                 Step::Next
             }
         };
-        while let Some(outcome) = self.aside.finished() {
-            self.tell_aside(outcome)?;
+        while let Some(ended) = self.aside.finished() {
+            self.tell_aside(ended)?;
         }
         self.out.flush()?;
         Ok(step)

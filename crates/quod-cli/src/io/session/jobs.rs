@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use super::super::aio::{Job, Outcome};
+use super::super::aio::{Ended, Job, Outcome, Panicked};
 use super::super::command::Way;
 use super::super::trouble::{Done, Trouble, tell};
 use super::super::{print, transfer};
@@ -27,9 +27,9 @@ impl<W: Write> Session<W> {
             }
             Way::Aside => {
                 while self.aside.is_full()
-                    && let Some(outcome) = self.aside.wait()
+                    && let Some(ended) = self.aside.wait()
                 {
-                    self.tell_aside(outcome).map_err(Trouble::Output)?;
+                    self.tell_aside(ended).map_err(Trouble::Output)?;
                 }
                 let begun = self.aside.begin(disk, job);
                 begun.map_err(|error| Trouble::Complaint(format!("no thread for the request: {error}")))
@@ -57,18 +57,22 @@ impl<W: Write> Session<W> {
         Ok(print::outcome(&mut self.out, verb, range, style, took)?)
     }
 
-    pub(super) fn tell_aside(&mut self, outcome: Outcome) -> anyhow::Result<()> {
+    pub(super) fn tell_aside(&mut self, ended: Ended) -> anyhow::Result<()> {
         let Some(disk) = self.open.as_ref().map(|open| open.disk.clone()) else { return Ok(()) };
-        match self.report(&disk, outcome) {
-            Ok(()) => Ok(()),
-            Err(trouble) => tell(&mut self.out, trouble),
-        }
+        let told = match ended {
+            Ok(outcome) => self.report(&disk, outcome),
+            Err(Panicked) => Err(Trouble::Complaint("a request failed as none should".to_owned())),
+        };
+        told.or_else(|trouble| tell(&mut self.out, trouble))
     }
 
+    /// Waits for all that runs aside, whatever becomes of telling it.
     pub(super) fn wait_aside(&mut self) -> Done {
-        while let Some(outcome) = self.aside.wait() {
-            self.tell_aside(outcome).map_err(Trouble::Output)?;
+        let mut told = Ok(());
+        while let Some(ended) = self.aside.wait() {
+            let this = self.tell_aside(ended).map_err(Trouble::Output);
+            told = told.and(this);
         }
-        Ok(())
+        told
     }
 }

@@ -1,0 +1,198 @@
+//! `quod serve` with clients that nobody here wrote.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use common::{QUOD, Ran, Room};
+
+/// A server that runs until it is told to stop.
+struct Serving {
+    child: Child,
+    /// What it printed before it began to wait.
+    welcome: String,
+}
+
+impl Serving {
+    /// Starts a server, and waits until it says that it serves.
+    #[track_caller]
+    fn start(room: &Room, args: &[&str]) -> Self {
+        let mut command = room.command(QUOD);
+        Serving::start_as(command.arg("serve").args(args))
+    }
+
+    #[track_caller]
+    fn start_as(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it is our command");
+        let mut lines = BufReader::new(child.stdout.as_mut().expect("it is piped"));
+        let mut welcome = String::new();
+        while !welcome.contains("Ctrl-C") {
+            assert_ne!(lines.read_line(&mut welcome).expect("it prints text"), 0, "no server: {welcome}");
+        }
+        Serving { child, welcome }
+    }
+
+    /// The URI that the server names for a client.
+    fn uri(&self) -> &str {
+        let line = self
+            .welcome
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("nbdinfo '"))
+            .expect("it names nbdinfo");
+        line.strip_suffix('\'').expect("it is quoted")
+    }
+
+    /// Sends a signal, and waits for the end.
+    #[track_caller]
+    fn stop(mut self, signal: &str) -> Ran {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill is there").success());
+        let (mut out, mut err) = (self.welcome, String::new());
+        self.child.stdout.take().expect("it is piped").read_to_string(&mut out).expect("it prints text");
+        self.child.stderr.take().expect("it is piped").read_to_string(&mut err).expect("it prints text");
+        Ran { code: self.child.wait().expect("it is our child").code(), out, err }
+    }
+}
+
+#[test]
+fn a_disk_is_made_served_and_left_clean() {
+    let room = Room::new();
+    let serving = Serving::start(&room, &["--create", "10G", "disk.qed"]);
+    assert!(
+        serving.welcome.starts_with("Created disk.qed: 10 GiB (10737418240 bytes), qed.\n"),
+        "{}",
+        serving.welcome
+    );
+    let uri = serving.uri().to_owned();
+    room.peer("nbdinfo", &["--size", &uri]).exits(0).prints("10737418240");
+    room.peer(
+        "qemu-io",
+        &["-f", "raw", "-c", "write -P 7 1M 3M", "-c", "write -z 9M 1M", "-c", "flush", &uri],
+    )
+    .exits(0);
+    room.peer("nbdcopy", &[&uri, "copy.raw"]).exits(0);
+    let ran = serving.stop("-TERM").exits(0);
+    assert!(ran.out.ends_with("Closed disk.qed: everything written is in it, and it is clean.\n"), "{ran:?}");
+    assert!(!room.path("disk.qed.sock").exists());
+    room.peer("qemu-img", &["check", "disk.qed"]).exits(0);
+    room.quod(&["info", "--output=json", "disk.qed"]).exits(0).prints("\n    \"dirty-flag\": false");
+    room.quod(&["compare", "disk.qed", "copy.raw"]).exits(0);
+    room.quod(&["io", "-r", "-c", "read -P 7 1M 3M", "disk.qed"]).exits(0);
+    let again = Serving::start(&room, &["--create", "5G", "disk.qed"]);
+    assert!(!again.welcome.contains("Created"), "an image that is there is kept");
+    room.peer("qemu-io", &["-r", "-f", "raw", "-c", "read -P 7 1M 3M", again.uri()]).exits(0);
+    again.stop("-INT").exits(0);
+}
+
+#[test]
+fn awkward_names_are_escaped_for_uris_and_shells() {
+    let room = Room::new();
+    let serving = Serving::start(&room, &["--create", "1M", "a b'c,d?e&f%g#h.qed"]);
+    let commands: Vec<&str> = serving.welcome.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    assert_eq!(commands.len(), 5);
+    for command in
+        commands.iter().filter(|command| command.starts_with("nbd") || command.starts_with("qemu-i"))
+    {
+        room.run("bash", &["-c", command], "quit\n").exits(0);
+    }
+    assert_eq!(room.read("copy.raw").len(), 1 << 20);
+    serving.stop("-TERM").exits(0);
+}
+
+#[test]
+fn the_socket_is_the_owners_and_the_image_is_locked() {
+    let room = Room::new();
+    room.quod(&["create", "-q", "a.qed", "1M"]).exits(0);
+    let serving = Serving::start(&room, &["--socket", "s.sock", "--cache-size", "1M", "a.qed"]);
+    let mode = std::fs::metadata(room.path("s.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    room.peer("qemu-io", &["-f", "qed", "-c", "length", "a.qed"]).exits(1).tells("lock");
+    room.quod(&["io", "-c", "length", "a.qed"]).exits(1).tells("Is another process using the image [a.qed]?");
+    room.quod(&["create", "-q", "b.qed", "1M"]).exits(0);
+    room.quod(&["serve", "--socket", "s.sock", "b.qed"]).exits(1).tells("another server is listening");
+    room.quod(&["serve", "--socket", "b.qed", "b.qed"]).exits(1).tells("not a socket");
+    serving.stop("-HUP").exits(0);
+}
+
+#[test]
+fn read_only_means_that_nothing_changes() {
+    let room = Room::new();
+    room.quod(&["create", "-q", "a.qed", "1M"]).exits(0);
+    let before = room.read("a.qed");
+    let serving = Serving::start(&room, &["--read-only", "a.qed"]);
+    room.peer("nbdinfo", &["--is", "readonly", serving.uri()]).exits(0);
+    room.peer("qemu-io", &["-f", "raw", "-c", "write 0 512", serving.uri()]).exits(1);
+    room.quod(&["info", "a.qed"]).exits(0);
+    serving.stop("-TERM").exits(0);
+    assert!(before == room.read("a.qed"));
+}
+
+#[test]
+fn raw_images_and_overlays_are_served_too() {
+    let room = Room::new();
+    let serving = Serving::start(&room, &["--create", "2M", "--format", "raw", "a.raw"]);
+    room.peer("qemu-io", &["-f", "raw", "-c", "write -P 3 1M 64k", serving.uri()]).exits(0);
+    serving.stop("-TERM").exits(0);
+    assert!(room.read("a.raw")[1 << 20..(1 << 20) + 65536].iter().all(|&byte| byte == 3));
+    room.quod(&["create", "-q", "-b", "a.raw", "-F", "raw", "over.qed"]).exits(0);
+    let serving = Serving::start(&room, &["over.qed"]);
+    room.peer("qemu-io", &["-f", "raw", "-c", "read -P 3 1M 64k", "-c", "write -P 4 1M 1k", serving.uri()])
+        .exits(0);
+    serving.stop("-TERM").exits(0);
+    room.quod(&["io", "-r", "-c", "read -P 4 1M 1k", "-c", "read -P 3 1025k 63k", "over.qed"]).exits(0);
+}
+
+#[test]
+fn a_deep_directory_moves_the_socket() {
+    let room = Room::new();
+    let deep = "d".repeat(100);
+    std::fs::create_dir(room.path(&deep)).unwrap();
+    std::fs::create_dir(room.path("run")).unwrap();
+    let image = format!("{deep}/disk.qed");
+    let mut command = room.command(QUOD);
+    command.env_remove("XDG_RUNTIME_DIR").args(["serve", "--create", "1M", &image]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--socket"), "{output:?}");
+    let mut command = room.command(QUOD);
+    command.env("XDG_RUNTIME_DIR", room.path("run")).args(["serve", "--create", "1M", &image]);
+    let serving = Serving::start_as(&mut command);
+    assert!(Path::new(&room.path("run/disk.qed.sock")).exists());
+    room.peer("nbdinfo", &["--size", serving.uri()]).exits(0).prints("1048576");
+    serving.stop("-TERM").exits(0);
+}
+
+#[test]
+fn what_cannot_be_served_is_told() {
+    let room = Room::new();
+    room.quod(&["serve", "missing.qed"])
+        .exits(1)
+        .tells("Could not open 'missing.qed': No such file or directory");
+    room.quod(&["serve", "--create", "abc", "a.qed"]).exits(1).tells("Invalid image size specified: 'abc'.");
+    room.quod(&["serve", "--create", "65T", "a.qed"]).exits(1).tells("QED image size is invalid");
+    assert!(!room.path("a.qed").exists(), "an image that could not be made leaves nothing");
+    room.quod(&["serve", "--format", "vmdk", "--create", "1M", "a.qed"])
+        .exits(1)
+        .tells("Unknown file format 'vmdk'");
+    room.quod(&["serve", "--help"]).exits(0).prints("Examples:");
+}
+
+#[test]
+fn a_killed_server_leaves_an_image_that_the_next_one_repairs() {
+    let room = Room::new();
+    let serving = Serving::start(&room, &["--create", "64M", "a.qed"]);
+    room.peer("qemu-io", &["-f", "raw", "-c", "write -P 5 1M 1M", "-c", "flush", serving.uri()]).exits(0);
+    assert_eq!(serving.stop("-KILL").code, None);
+    let serving = Serving::start(&room, &["a.qed"]);
+    room.peer("qemu-io", &["-f", "raw", "-c", "read -P 5 1M 1M", serving.uri()]).exits(0);
+    serving.stop("-TERM").exits(0);
+    room.quod(&["check", "a.qed"]).exits(0);
+}
