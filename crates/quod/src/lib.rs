@@ -20,6 +20,7 @@ mod commit;
 mod create;
 mod error;
 mod flush;
+mod gate;
 mod geometry;
 mod grow;
 mod header;

@@ -11,11 +11,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_lock::{RwLock, RwLockReadGuardArc, RwLockWriteGuardArc};
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
 use crate::error::{Error, Result};
 use crate::flush::Flusher;
+use crate::gate::{Closed, Gate, Inside};
 use crate::header::{HEADER_BYTES, Header};
 use crate::turn::Turn;
 
@@ -24,7 +24,8 @@ pub(crate) struct NeedCheck {
     /// Whether this image's updates are unordered, so that it needs the bit at all. Over a backing file they are not.
     unordered: bool,
     set: AtomicBool,
-    gate: Arc<RwLock<()>>,
+    touched: AtomicBool,
+    gate: Gate,
     /// The first bytes of the file, of which the header is the beginning.
     start: Mutex<(Header, Vec<u8>)>,
     turn: Turn,
@@ -34,7 +35,7 @@ pub(crate) struct NeedCheck {
 }
 
 /// The right to update metadata.
-pub(crate) type Permit = RwLockReadGuardArc<()>;
+pub(crate) type Permit = Inside;
 
 impl NeedCheck {
     /// Takes the header of an image whose bit is clear, and the first bytes of its file.
@@ -42,7 +43,8 @@ impl NeedCheck {
         NeedCheck {
             unordered,
             set: AtomicBool::new(false),
-            gate: Arc::default(),
+            touched: AtomicBool::new(false),
+            gate: Gate::default(),
             start: Mutex::new((header, start)),
             turn: Turn::default(),
             updates: AtomicU64::new(0),
@@ -55,12 +57,13 @@ impl NeedCheck {
     /// # Errors
     /// The header cannot be written or flushed.
     pub(crate) async fn permit<S: Storage>(&self, storage: &S, flusher: &Flusher) -> Result<Arc<Permit>> {
-        let permit = Arc::new(self.gate.read_arc().await);
+        let permit = Arc::new(self.gate.enter().await);
         self.updates.fetch_add(1, Ordering::Relaxed);
         if self.unordered && !self.set.load(Ordering::Acquire) {
             let turn = self.turn.take().await;
             if !self.set.load(Ordering::Acquire) {
                 let held = Held::new(Arc::new((permit.clone(), turn.clone())));
+                self.touched.store(true, Ordering::Release);
                 self.write(storage, flusher, &held, |header| header.set_needs_check(true)).await?;
                 flusher.wrote();
                 flusher.flush(storage, &held).await?;
@@ -71,14 +74,14 @@ impl NeedCheck {
     }
 
     /// Holds metadata updates back until the guard is dropped.
-    pub(crate) async fn close_gate(&self) -> Arc<RwLockWriteGuardArc<()>> {
-        Arc::new(self.gate.write_arc().await)
+    pub(crate) async fn close_gate(&self) -> Arc<Closed> {
+        Arc::new(self.gate.close().await)
     }
 
     /// Whether the bit is set and no metadata was updated since the last call.
     pub(crate) fn is_idle(&self) -> bool {
         let updates = self.updates.load(Ordering::Relaxed);
-        self.seen.swap(updates, Ordering::Relaxed) == updates && self.set.load(Ordering::Acquire)
+        self.seen.swap(updates, Ordering::Relaxed) == updates && self.touched.load(Ordering::Acquire)
     }
 
     /// Clears the bit, behind the closed gate: flush, header, flush.
@@ -88,14 +91,19 @@ impl NeedCheck {
     /// is durable; the next permit sets it again first. The image is latched unless it was for want of room.
     pub(crate) async fn clear<S: Storage>(&self, storage: &S, flusher: &Flusher, gate: &Held) -> Result<()> {
         let turn = self.turn.take().await;
-        if !self.set.load(Ordering::Acquire) {
+        if !self.touched.load(Ordering::Acquire) {
             return Ok(());
+        }
+        if !self.set.load(Ordering::Acquire) {
+            // A dropped request set it, and nobody noted what came of that.
+            flusher.wrote();
         }
         let held = Held::new(Arc::new((gate.clone(), turn.clone())));
         flusher.flush(storage, &held).await?;
         // From here on the file may say "clear", also when this future is dropped.
         self.set.store(false, Ordering::Release);
         self.write(storage, flusher, &held, |header| header.set_needs_check(false)).await?;
+        self.touched.store(false, Ordering::Release);
         flusher.wrote();
         flusher.flush(storage, &held).await
     }

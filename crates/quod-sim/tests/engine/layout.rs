@@ -40,7 +40,7 @@ pub(crate) fn layout(world: &World) -> Layout {
     let mut named: BTreeSet<u64> = (0..header).collect();
     let mut name = |layout: &mut Layout, what: String, at: u64, count: u64| {
         let first = at / cluster;
-        if at % cluster != 0 || first < header || first + count > clusters {
+        if !at.is_multiple_of(cluster) || first < header || first + count > clusters {
             layout.invalid.push(format!("{what} names {at:#x}"));
             return false;
         }

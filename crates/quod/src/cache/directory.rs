@@ -1,163 +1,102 @@
-//! Finds a slice by its index: a tree of arrays, made on demand and pruned when empty.
+//! Finds a slice by its key: an array of slots, each the head of a list of the few slices that share it.
 //!
-//! Role: the dense index that a hit reads through atomics. The lowest level has a slot a slice; the levels above
-//! exist only where something below them does.
+//! Role: what a hit reads through atomics. A slice's slot follows from its key by one multiplication, which spreads
+//! neighbours and strides alike; there are about twice as many slots as the budget has slices, so that a list is
+//! rarely longer than one. The array is sized by the budget, never by the image, and a hit costs the same whatever the
+//! geometry.
 //!
-//! Invariants: a node but the root has something below it; nodes change only under the cache's structure lock, so
-//! `insert` and `remove` never meet each other, and readers meet either state of a slot.
+//! Invariant: lists change only under the cache's structure lock, so that `insert` and `remove` never meet each other.
+//! A slice that has left still leads on to what followed it, so that a reader on its way through a list finds every
+//! slice that stays. One that is just coming it may miss: whoever misses looks again under the lock.
 //!
-//! Absent on purpose: keys other than small integers, hashing, and any policy.
+//! Absent on purpose: a tree over the dense indices, made on demand level by level. Safe code that may prune a tree
+//! pays for every level what it pays for the slice itself (a hit cost 2 and 3 times this one at one and two
+//! levels), and a lone slice costs it a whole node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 
-use super::Slice;
+use super::slot::Link;
+use super::{Slice, SliceKey, TableLevel};
 
-/// log2 of the slots of a node below the root.
-const NODE_BITS: u32 = 9;
-/// log2 of the most slots that the root may have: it is never given back.
-const MAX_ROOT_BITS: u32 = 12;
+/// log2 of the fewest and of the most slots. Past the most, which 4 GiB of slices fill, lists grow longer.
+const SLOT_BITS: std::ops::RangeInclusive<u32> = 4..=21;
 
-type Slots<T> = Box<[ArcSwapOption<T>]>;
+/// 2 to the 64th, divided by the golden ratio: multiples of it lie far apart.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-struct Node {
-    below: Below,
-    occupied: AtomicUsize,
-}
-
-enum Below {
-    Nodes(Slots<Node>),
-    Slices(Slots<Slice>),
-}
-
-/// Slices of one level of tables, by index.
+/// All resident slices, by key.
 pub(super) struct Directory {
-    root: Node,
-    /// Levels under the root.
-    depth: u32,
+    slots: Box<[Link]>,
+    slot_bits: u32,
     slices: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-fn empty_slots<T>(slots: usize) -> Slots<T> {
-    (0..slots).map(|_| ArcSwapOption::empty()).collect()
-}
-
-impl Node {
-    fn new(slots: usize, depth: u32) -> Self {
-        let below =
-            if depth == 0 { Below::Slices(empty_slots(slots)) } else { Below::Nodes(empty_slots(slots)) };
-        Node { below, occupied: AtomicUsize::new(0) }
-    }
-
-    const fn bytes_with(slots: usize) -> usize {
-        size_of::<Node>() + slots * size_of::<usize>()
-    }
-
-    fn find<R>(&self, index: u64, depth: u32, look: impl FnOnce(&Arc<Slice>) -> R) -> Option<R> {
-        match &self.below {
-            Below::Slices(slots) => slots.get(slot_of(index, 0, slots.len()))?.load().as_ref().map(look),
-            Below::Nodes(slots) => {
-                slots.get(slot_of(index, depth, slots.len()))?.load().as_ref()?.find(index, depth - 1, look)
-            }
-        }
-    }
-
-    /// Returns the bytes of the nodes that had to be made.
-    fn insert(&self, index: u64, depth: u32, slice: Arc<Slice>) -> usize {
-        match &self.below {
-            Below::Slices(slots) => {
-                let before = slots[slot_of(index, 0, slots.len())].swap(Some(slice));
-                assert!(before.is_none(), "a slice is evicted before another takes its slot");
-                self.occupied.fetch_add(1, Relaxed);
-                0
-            }
-            Below::Nodes(slots) => {
-                let child = &slots[slot_of(index, depth, slots.len())];
-                if let Some(node) = &*child.load() {
-                    return node.insert(index, depth - 1, slice);
-                }
-                let node = Node::new(1 << NODE_BITS, depth - 1);
-                let made = Node::bytes_with(1 << NODE_BITS) + node.insert(index, depth - 1, slice);
-                child.store(Some(Arc::new(node)));
-                self.occupied.fetch_add(1, Relaxed);
-                made
-            }
-        }
-    }
-
-    /// Returns the bytes of the nodes that went because nothing was left below them.
-    fn remove(&self, index: u64, depth: u32) -> usize {
-        match &self.below {
-            Below::Slices(slots) => {
-                let gone = slots[slot_of(index, 0, slots.len())].swap(None);
-                assert!(gone.is_some(), "only what is resident is removed");
-                self.occupied.fetch_sub(1, Relaxed);
-                0
-            }
-            Below::Nodes(slots) => {
-                let child = &slots[slot_of(index, depth, slots.len())];
-                let node = child.load_full().expect("nodes lead to every resident slice");
-                let freed = node.remove(index, depth - 1);
-                if node.occupied.load(Relaxed) > 0 {
-                    return freed;
-                }
-                child.store(None);
-                self.occupied.fetch_sub(1, Relaxed);
-                freed + Node::bytes_with(1 << NODE_BITS)
-            }
-        }
-    }
-}
-
-/// Which slot leads to `index` in a node with `depth` levels under it. The root may have fewer slots than its bits.
-fn slot_of(index: u64, depth: u32, slots: usize) -> usize {
-    let slot = index >> (NODE_BITS * depth);
-    if slots == 1 << NODE_BITS { (slot & ((1 << NODE_BITS) - 1)) as usize } else { slot as usize }
 }
 
 impl Directory {
-    /// Makes room for indices below `slices`.
+    /// Makes room for so many slices at a time; there may be more.
     pub(super) fn new(slices: u64) -> Self {
-        let bits = u64::BITS - slices.saturating_sub(1).leading_zeros();
-        let depth = bits.saturating_sub(MAX_ROOT_BITS).div_ceil(NODE_BITS).max(u32::from(bits > NODE_BITS));
-        let slots = slices.div_ceil(1 << (NODE_BITS * depth)).max(1) as usize;
-        let bytes = Node::bytes_with(slots);
+        let bits = u64::BITS - slices.leading_zeros() + 1;
+        let slot_bits = bits.clamp(*SLOT_BITS.start(), *SLOT_BITS.end());
         Directory {
-            root: Node::new(slots, depth),
-            depth,
+            slots: (0..1 << slot_bits).map(|_| ArcSwapOption::empty()).collect(),
+            slot_bits,
             slices: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(bytes),
         }
     }
 
-    /// Shows the slice of that index to `look`, when it is resident.
-    pub(super) fn find<R>(&self, index: u64, look: impl FnOnce(&Arc<Slice>) -> R) -> Option<R> {
-        self.root.find(index, self.depth, look)
+    #[inline]
+    fn slot(&self, key: SliceKey) -> &Link {
+        let number = key.index << 1 | u64::from(key.level == TableLevel::L1);
+        let slot = number.wrapping_mul(SPREAD) >> (u64::BITS - self.slot_bits);
+        &self.slots[slot as usize]
     }
 
-    /// Puts a slice into its empty slot. Returns the bytes that the directory grew by.
+    /// Shows the slice of that key to `look`, when it is resident.
+    #[inline]
+    pub(super) fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Arc<Slice>) -> R) -> Option<R> {
+        let mut here = self.slot(key).load();
+        loop {
+            let slice = here.as_ref()?;
+            if slice.key() == key {
+                return Some(look(slice));
+            }
+            let next = slice.next().load();
+            here = next;
+        }
+    }
+
+    /// Puts a slice in. Under the structure lock.
     ///
     /// # Panics
-    /// When the slot is taken, or past the end.
-    pub(super) fn insert(&self, index: u64, slice: Arc<Slice>) -> usize {
-        let grown = self.root.insert(index, self.depth, slice);
+    /// When there is one of that key.
+    pub(super) fn insert(&self, slice: Arc<Slice>) {
+        let taken = self.find(slice.key(), |_| ()).is_some();
+        assert!(!taken, "a slice is evicted before another takes its place");
+        let slot = self.slot(slice.key());
+        slice.next().store(slot.load_full());
+        slot.store(Some(slice));
         self.slices.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(grown, Relaxed);
-        grown
     }
 
-    /// Empties a slot. Returns the bytes that the directory shrank by.
+    /// Takes a slice out. Under the structure lock. What it was linked to it stays linked to, for readers that are
+    /// looking at it.
     ///
     /// # Panics
-    /// When the slot is empty.
-    pub(super) fn remove(&self, index: u64) -> usize {
-        let freed = self.root.remove(index, self.depth);
-        self.slices.fetch_sub(1, Relaxed);
-        self.bytes.fetch_sub(freed, Relaxed);
-        freed
+    /// When there is none of that key.
+    pub(super) fn remove(&self, key: SliceKey) {
+        let mut before: Option<Arc<Slice>> = None;
+        loop {
+            let link = before.as_ref().map_or(self.slot(key), |slice| slice.next());
+            let here = link.load_full().expect("only what is resident is removed");
+            if here.key() == key {
+                link.store(here.next().load_full());
+                self.slices.fetch_sub(1, Relaxed);
+                return;
+            }
+            before = Some(here);
+        }
     }
 
     /// Slices that are resident.
@@ -165,8 +104,15 @@ impl Directory {
         self.slices.load(Relaxed)
     }
 
-    /// Bytes of all nodes.
+    #[cfg(test)]
+    pub(super) fn longest_list(&self) -> usize {
+        let length =
+            |slot: &Link| std::iter::successors(slot.load_full(), |slice| slice.next().load_full()).count();
+        self.slots.iter().map(length).max().unwrap_or(0)
+    }
+
+    /// Bytes of the array.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.load(Relaxed)
+        self.slots.len() * size_of::<Link>()
     }
 }

@@ -1,64 +1,153 @@
-//! Which slice goes: CLOCK behind a probation queue.
+//! Which slice goes: a trial before the clock, and a memory of what failed it.
 //!
-//! Role: new slices wait in a short queue, first in first out. What leaves it enters the clock with its visits
-//! forgotten, so that the burst of hits that comes with every newly read slice counts for nothing: a scan passes
-//! through and goes, while what is asked for again later has been visited when the hand comes by, and stays.
+//! Role: a slice comes into the `fresh` queue. There visits count for nothing: a newly read slice is hit in a burst
+//! whether or not it will ever be asked for again. What leaves it has its visits forgotten and stands `trial`; who is
+//! visited there goes to the `clock`, the others go, first in first out. A slice that comes back soon after it
+//! failed was asked for at two different times, and goes straight to the clock. So a scan passes through an eighth
+//! of the cache, and what is in the clock leaves it only for slices that have shown the same.
 //!
-//! Invariant: each slice is in one queue, and none of them is evicted.
+//! Invariants: each slice is in one queue, and none of them is evicted; what failed is remembered by key alone, for
+//! half as many slices as there are.
 //!
-//! Absent on purpose: work on a hit beyond one flag (it is the slice's own), and memory of what is gone.
+//! Absent on purpose: work on a hit beyond one flag (it is the slice's own).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::Slice;
+use super::{Slice, SliceKey};
 
-/// The probation queue holds at most one in so many of all slices.
-const PROBATION_SHARE: usize = 8;
+/// `fresh` and `trial` hold one in so many of all slices, each.
+const QUEUE_SHARE: usize = 16;
+/// Keys are remembered of one in so many as there are slices.
+const GONE_SHARE: usize = 2;
+/// The hand gives up after so many pinned slices, so that work under the lock is bounded when most are pinned. Where
+/// it stopped it goes on at the next commit.
+const MOST_PINNED: usize = 64;
 
 /// The queues of the policy, oldest first.
 #[derive(Default)]
 pub(super) struct Clock {
-    probation: VecDeque<Arc<Slice>>,
+    fresh: VecDeque<Arc<Slice>>,
+    trial: VecDeque<Arc<Slice>>,
     clock: VecDeque<Arc<Slice>>,
+    gone: Gone,
 }
 
 impl Clock {
     /// Takes a new slice in.
     pub(super) fn admit(&mut self, slice: Arc<Slice>) {
-        self.probation.push_back(slice);
-        while self.probation.len() > 1 + self.len() / PROBATION_SHARE {
-            let Some(grown_up) = self.probation.pop_front() else { break };
-            grown_up.forget_visit();
-            self.clock.push_back(grown_up);
+        if self.gone.forget(slice.key()) {
+            self.clock.push_back(slice);
+            return;
+        }
+        self.fresh.push_back(slice);
+        while self.fresh.len() > self.queue_length() {
+            let Some(slice) = self.fresh.pop_front() else { break };
+            slice.forget_visit();
+            self.trial.push_back(slice);
         }
     }
 
-    /// Takes the slice out that is missed least, and marks it evicted. `None` when every slice is pinned.
+    /// Takes the slice out that is missed least, and marks it evicted. `None` when every slice that was met is pinned.
     pub(super) fn evict(&mut self) -> Option<Arc<Slice>> {
-        // Twice round: the first time may only take visits away.
+        self.fail_trial().or_else(|| self.turn_hand()).or_else(|| self.take_unpinned())
+    }
+
+    /// Ends the trial of those who have stood it long enough. Pinned is visited.
+    fn fail_trial(&mut self) -> Option<Arc<Slice>> {
+        while self.trial.len() > self.queue_length() {
+            let slice = self.trial.pop_front()?;
+            if !slice.forget_visit() && slice.try_evict() {
+                self.gone.remember(slice.key(), self.len() / GONE_SHARE);
+                return Some(slice);
+            }
+            self.clock.push_back(slice);
+        }
+        None
+    }
+
+    /// Twice round: the first time may only take visits away.
+    fn turn_hand(&mut self) -> Option<Arc<Slice>> {
+        let mut pinned = 0;
         for _ in 0..2 * self.clock.len() {
             let slice = self.clock.pop_front()?;
             if !slice.forget_visit() && slice.try_evict() {
                 return Some(slice);
             }
+            pinned += usize::from(slice.is_pinned());
+            self.clock.push_back(slice);
+            if pinned == MOST_PINNED {
+                break;
+            }
+        }
+        None
+    }
+
+    /// The clock has nothing to give: whoever is not pinned, however new.
+    fn take_unpinned(&mut self) -> Option<Arc<Slice>> {
+        while let Some(slice) = self.trial.pop_front().or_else(|| self.fresh.pop_front()) {
+            if slice.try_evict() {
+                return Some(slice);
+            }
             self.clock.push_back(slice);
         }
-        let unpinned = self.probation.iter().position(|slice| slice.try_evict())?;
-        self.probation.remove(unpinned)
+        None
     }
 
     /// All slices.
     pub(super) fn slices(&self) -> impl Iterator<Item = &Arc<Slice>> {
-        self.probation.iter().chain(&self.clock)
+        self.fresh.iter().chain(&self.trial).chain(&self.clock)
     }
 
-    /// How many of them are pinned now.
+    /// Whether it was resident not long ago, and is not.
+    pub(super) fn remembers(&self, key: SliceKey) -> bool {
+        self.gone.keys.contains_key(&key)
+    }
+
+    /// How many are pinned now.
     pub(super) fn pinned(&self) -> usize {
         self.slices().filter(|slice| slice.is_pinned()).count()
     }
 
+    fn queue_length(&self) -> usize {
+        self.len() / QUEUE_SHARE
+    }
+
     fn len(&self) -> usize {
-        self.probation.len() + self.clock.len()
+        self.fresh.len() + self.trial.len() + self.clock.len()
+    }
+}
+
+/// Keys of slices that went, for a while.
+#[derive(Default)]
+struct Gone {
+    /// With the number of its going.
+    keys: HashMap<SliceKey, u64>,
+    /// Oldest first, with some that have come back since.
+    order: VecDeque<(SliceKey, u64)>,
+    went: u64,
+}
+
+impl Gone {
+    /// Remembers a key beside at most `most` others.
+    fn remember(&mut self, key: SliceKey, most: usize) {
+        while self.order.len() > most {
+            self.forget_oldest();
+        }
+        self.went += 1;
+        self.keys.insert(key, self.went);
+        self.order.push_back((key, self.went));
+    }
+
+    fn forget(&mut self, key: SliceKey) -> bool {
+        self.keys.remove(&key).is_some()
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((key, went)) = self.order.pop_front()
+            && self.keys.get(&key) == Some(&went)
+        {
+            self.keys.remove(&key);
+        }
     }
 }

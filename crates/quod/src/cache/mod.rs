@@ -7,21 +7,23 @@
 //! | --- | --- | --- |
 //! | init | [`TableCache::new`] | a budget in bytes in the place of 50 tables (1) |
 //! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size |
-//! | find | [`TableCache::find`], [`TableCache::pin`] | an array by index, read through atomics, in the place of a list under a mutex (2) |
+//! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots, read through atomics, in the place of a list under a mutex (2) |
 //! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
-//! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); makes room by CLOCK behind a probation queue in the place of first in, first out (7) |
+//! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); makes room by a clock behind a trial in the place of first in, first out (7) |
 //! | release | drop of [`Pinned`] | a count that eviction must find at 0 (3) |
 //! | free | drop | |
 //! | trace | `tracing` events at TRACE, [`Stats`] | (8) |
 //!
 //! Invariants: a resident slice is in the directory and in exactly one queue of the policy; an evicted slice is in
-//! neither and can no longer be pinned; a slice is being loaded by at most one [`Load`]; bytes exceed the budget only
-//! while every slice is pinned. [`TableCache::validate`] holds the structure against them.
+//! neither and can no longer be pinned; a slice is being loaded by at most one [`Load`], and cannot go while one of the
+//! same key is under way; bytes exceed the budget only while the slices that eviction meets are pinned.
+//! [`TableCache::validate`] holds the structure against them.
 //!
 //! "No table here" is not kept in the directory: the L1 slice says so, costs no slice of its own for it, and is
 //! updated in place when a table is linked, so it is never out of date.
 //!
-//! Absent on purpose: I/O (the caller's), any lock on a hit, and dirty slices: what is here is in the file (5).
+//! Absent on purpose: I/O (the caller's), any lock on a hit, dirty slices (what is here is in the file: 5), and other
+//! people's code under the lock: who listens to events and whoever is woken may ask the cache again.
 
 mod directory;
 mod evict;
@@ -29,8 +31,10 @@ mod slot;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod updates;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::{Event, EventListener};
@@ -42,6 +46,8 @@ pub use slot::{EntryRun, Pinned, Slice, SliceKey, TableLevel};
 
 use stats::Counters;
 pub use stats::Stats;
+
+use crate::geometry::SLICE_BYTES;
 
 /// What the cache may hold of each level of tables.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +62,7 @@ pub struct Capacity {
 
 /// Slices of tables, shared by all requests of an image.
 pub struct TableCache {
-    l1: Directory,
-    l2: Directory,
+    directory: Directory,
     structure: Mutex<Structure>,
     counters: Counters,
     budget: usize,
@@ -65,9 +70,20 @@ pub struct TableCache {
 
 /// Everything that changes when a slice comes or goes. Hits never come here, and no I/O runs under its lock.
 struct Structure {
-    loading: HashMap<SliceKey, Event>,
+    loading: HashMap<SliceKey, Loading>,
     clock: Clock,
     bytes: usize,
+    /// The last commit left the budget exceeded, since what it met was pinned.
+    all_pinned: bool,
+}
+
+/// A slice that is being read.
+#[derive(Default)]
+struct Loading {
+    ended: Event,
+    /// What came in by another road meanwhile. It stays until the load has ended, since it may be newer than what the
+    /// load has read.
+    first: Option<Pinned>,
 }
 
 /// What to do about a slice that was not found.
@@ -83,16 +99,18 @@ pub enum Begin<'a> {
 impl TableCache {
     /// Makes an empty cache.
     pub fn new(capacity: Capacity) -> Self {
-        let (l1, l2) = (Directory::new(capacity.l1_slices), Directory::new(capacity.l2_slices));
-        let bytes = l1.bytes() + l2.bytes();
-        let structure = Structure { loading: HashMap::new(), clock: Clock::default(), bytes };
-        let counters = Counters::default();
-        TableCache { l1, l2, structure: Mutex::new(structure), counters, budget: capacity.budget }
+        let affordable = (capacity.budget / SLICE_BYTES as usize) as u64;
+        let directory = Directory::new(affordable.min(capacity.l1_slices.saturating_add(capacity.l2_slices)));
+        let bytes = size_of::<TableCache>() + directory.bytes();
+        let (loading, clock) = (HashMap::new(), Clock::default());
+        let structure = Mutex::new(Structure { loading, clock, bytes, all_pinned: false });
+        TableCache { directory, structure, counters: Counters::default(), budget: capacity.budget }
     }
 
     /// Shows a resident slice to `look`. Costs no lock, no allocation, no shared counter.
+    #[inline]
     pub fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Slice) -> R) -> Option<R> {
-        let found = self.directory(key.level).find(key.index, |slice| {
+        let found = self.directory.find(key, |slice| {
             slice.visit();
             look(slice)
         });
@@ -105,43 +123,75 @@ impl TableCache {
 
     /// Pins a resident slice, so that it may be updated. `None` when it is not here, or is just going.
     pub fn pin(&self, key: SliceKey) -> Option<Pinned> {
-        self.directory(key.level).find(key.index, Pinned::try_new).flatten()
+        let pinned = self.pin_silently(key);
+        if pinned.is_some() {
+            trace!(?key, "table cache pin");
+        }
+        pinned
+    }
+
+    /// As [`pin`](TableCache::pin), for use under the lock.
+    fn pin_silently(&self, key: SliceKey) -> Option<Pinned> {
+        let visit_and_pin = |slice: &Arc<Slice>| {
+            slice.visit();
+            Pinned::try_new(slice)
+        };
+        self.directory.find(key, visit_and_pin).flatten()
     }
 
     /// Answers a miss: the first to come loads, the others wait for it.
     pub fn begin_load(&self, key: SliceKey) -> Begin<'_> {
         let mut structure = self.lock();
-        if let Some(pinned) = self.pin(key) {
-            return Begin::Resident(pinned);
+        let begin = match self.pin_silently(key) {
+            Some(pinned) => Begin::Resident(pinned),
+            None => match structure.loading.entry(key) {
+                Entry::Occupied(loading) => Begin::Wait(loading.get().ended.listen()),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Loading::default());
+                    Begin::Load(Load { cache: self, key })
+                }
+            },
+        };
+        drop(structure);
+        match &begin {
+            Begin::Resident(_) => trace!(?key, "table cache pin"),
+            Begin::Wait(_) => {
+                self.counters.load_shared();
+                trace!(?key, "table cache load shared");
+            }
+            Begin::Load(_) => {
+                self.counters.miss();
+                trace!(?key, "table cache miss");
+            }
         }
-        if let Some(done) = structure.loading.get(&key) {
-            self.counters.load_shared();
-            trace!(?key, "table cache load shared");
-            return Begin::Wait(done.listen());
-        }
-        self.counters.miss();
-        trace!(?key, "table cache miss");
-        structure.loading.insert(key, Event::new());
-        Begin::Load(Load { cache: self, key })
+        begin
     }
 
     /// Makes a slice resident that did not come through a [`Load`]: one of a freshly linked table. When another one is
     /// there already, that one is returned, and `slice` is dropped.
     pub fn commit(&self, slice: Slice) -> Pinned {
-        let mut structure = self.lock();
         let key = slice.key();
-        if let Some(first) = self.pin(key) {
+        let mut structure = self.lock();
+        if let Some(first) = self.pin_silently(key) {
+            drop(structure);
+            trace!(?key, "table cache commit came second");
             return first;
         }
         let pinned = Pinned::fresh(Arc::new(slice));
-        trace!(?key, "table cache commit");
-        structure.bytes +=
-            pinned.bytes() + self.directory(key.level).insert(key.index, Arc::clone(pinned.shared()));
+        self.directory.insert(Arc::clone(pinned.shared()));
+        structure.bytes += pinned.bytes();
         structure.clock.admit(Arc::clone(pinned.shared()));
+        if let Some(loading) = structure.loading.get_mut(&key) {
+            loading.first = Some(pinned.clone());
+        }
         let evicted = self.make_room(&mut structure);
         drop(structure);
-        // Memory is given back outside the lock.
-        drop(evicted);
+        trace!(?key, "table cache commit");
+        // Memory is given back outside the lock, too.
+        for slice in evicted {
+            self.counters.evict();
+            trace!(key = ?slice.key(), "table cache evict");
+        }
         pinned
     }
 
@@ -161,48 +211,44 @@ impl TableCache {
     /// When one is broken.
     pub fn validate(&self) {
         let structure = self.lock();
-        let mut bytes = self.l1.bytes() + self.l2.bytes();
+        let mut bytes = size_of::<TableCache>() + self.directory.bytes();
         let mut resident = 0;
         for slice in structure.clock.slices() {
             let key = slice.key();
             assert!(!slice.is_evicted(), "{key:?} is queued and evicted");
-            let same = self.directory(key.level).find(key.index, |found| Arc::ptr_eq(found, slice));
+            let same = self.directory.find(key, |found| Arc::ptr_eq(found, slice));
             assert_eq!(same, Some(true), "{key:?} is queued, and the directory has another or none");
+            assert!(!structure.clock.remembers(key), "{key:?} is here, and remembered as gone");
             bytes += slice.bytes();
             resident += 1;
         }
-        assert_eq!(resident, self.l1.len() + self.l2.len(), "slices in the directory and in the queues");
+        assert_eq!(resident, self.directory.len(), "slices in the directory and in the queues");
         assert_eq!(bytes, structure.bytes, "bytes held and bytes counted");
-        let pinned = structure.clock.pinned();
         assert!(
-            bytes <= self.budget || pinned == resident || resident == 0,
-            "over budget with unpinned slices"
+            bytes <= self.budget || structure.all_pinned || resident == 0,
+            "the last commit left unpinned slices over the budget"
         );
-    }
-
-    fn directory(&self, level: TableLevel) -> &Directory {
-        match level {
-            TableLevel::L1 => &self.l1,
-            TableLevel::L2 => &self.l2,
+        for (key, loading) in &structure.loading {
+            let first = loading.first.as_ref();
+            assert!(first.is_none_or(|first| first.is_pinned() && first.key() == *key), "{key:?} went early");
         }
     }
 
+    /// A panic under the lock is a broken invariant: whoever comes after panics as well, rather than spread it.
     fn lock(&self) -> MutexGuard<'_, Structure> {
-        // A panic under the lock is a broken invariant; going on would spread it.
         self.structure.lock().expect("no panic under the table cache's lock")
     }
 
-    /// Evicts until the budget holds or every slice is pinned. Returns what went, to be dropped outside the lock.
+    /// Evicts until the budget holds or what it meets is pinned. Returns what went, to be dropped outside the lock.
     fn make_room(&self, structure: &mut Structure) -> Vec<Arc<Slice>> {
         let mut evicted = Vec::new();
         while structure.bytes > self.budget {
             let Some(slice) = structure.clock.evict() else { break };
-            let key = slice.key();
-            trace!(?key, "table cache evict");
-            structure.bytes -= slice.bytes() + self.directory(key.level).remove(key.index);
-            self.counters.evict();
+            self.directory.remove(slice.key());
+            structure.bytes -= slice.bytes();
             evicted.push(slice);
         }
+        structure.all_pinned = structure.bytes > self.budget;
         evicted
     }
 }
@@ -228,10 +274,14 @@ impl Load<'_> {
 
 impl Drop for Load<'_> {
     fn drop(&mut self) {
-        // Also on the way out of a panic: whoever waits must not wait for ever.
+        // Also on the way out of a panic, and after one: whoever waits must not wait for ever.
         let mut structure = self.cache.structure.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(done) = structure.loading.remove(&self.key) {
-            done.notify(usize::MAX);
+        let loading = structure.loading.remove(&self.key);
+        drop(structure);
+        if let Some(loading) = loading {
+            // Wakers are other people's code.
+            loading.ended.notify(usize::MAX);
+            trace!(key = ?self.key, "table cache load ended");
         }
     }
 }

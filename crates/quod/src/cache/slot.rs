@@ -1,26 +1,32 @@
-//! A slice of a table in memory: entries, pins, and the updates on their way to the file.
+//! A slice of a table in memory: entries and pins.
 //!
-//! Role: [`Slice`] holds the committed entries as atomics, [`Pinned`] keeps one from being evicted, and [`Updates`]
-//! queues entries until `commit.rs` has them in the file.
+//! Role: [`Slice`] holds the committed entries as atomics, and [`Pinned`] keeps one from being evicted.
 //!
 //! Invariants: an entry changes only after the file has it, by whoever holds the slice's turn, under a pin. The
 //! state is a count of pins, or [`EVICTED`], from which there is no way back. A slice with updates is pinned.
 //!
-//! Absent on purpose: the order of writes and flushes (`commit.rs`), and entries that are visible but not in the file.
+//! Absent on purpose: entries that are visible but not in the file.
 
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::turn::Turn;
+use arc_swap::ArcSwapOption;
+use tracing::trace;
+
+use super::updates::Updates;
 use crate::units::FileOffset;
+
+/// One slice that leads to another, in a list of the directory.
+pub(super) type Link = ArcSwapOption<Slice>;
 
 /// State of a slice that has left the cache.
 const EVICTED: u32 = u32::MAX;
 
-/// Bytes that the allocator and the reference counts add to a slice, about.
-const OVERHEAD: usize = 64;
+/// Bytes that come with a slice, about: reference counts, its turn, its places in the queues of the policy and in their
+/// memory, and what an allocator adds to each of three pieces.
+const OVERHEAD: usize = 192;
 
 /// Which tables a slice is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,23 +74,27 @@ pub struct Slice {
     entries: Box<[AtomicU64]>,
     state: AtomicU32,
     visited: AtomicBool,
+    next: Link,
     pub(crate) updates: Updates,
 }
 
 impl Slice {
     /// Takes the entries that lie in the file at `at`.
     pub fn new(key: SliceKey, at: FileOffset, entries: impl Iterator<Item = u64>) -> Self {
+        trace!(?key, %at, "table cache allocate");
         Slice {
             key,
             at,
             entries: entries.map(AtomicU64::new).collect(),
             state: AtomicU32::new(0),
             visited: AtomicBool::new(false),
+            next: Link::empty(),
             updates: Updates::default(),
         }
     }
 
     /// Which slice it is.
+    #[inline]
     pub fn key(&self) -> SliceKey {
         self.key
     }
@@ -108,6 +118,7 @@ impl Slice {
     ///
     /// # Panics
     /// When there are not so many.
+    #[inline]
     pub fn entry(&self, index: usize) -> u64 {
         self.entries[index].load(Ordering::Acquire)
     }
@@ -124,6 +135,13 @@ impl Slice {
         }
     }
 
+    /// What follows it in its list of the directory.
+    #[inline]
+    pub(super) fn next(&self) -> &Link {
+        &self.next
+    }
+
+    #[inline]
     pub(super) fn visit(&self) {
         // Looked at first, so that a hot slice's line stays shared between cores.
         if !self.visited.load(Ordering::Relaxed) {
@@ -133,7 +151,7 @@ impl Slice {
 
     /// Tells whether it was visited since the last time.
     pub(super) fn forget_visit(&self) -> bool {
-        self.visited.swap(false, Ordering::Relaxed)
+        self.visited.load(Ordering::Relaxed) && self.visited.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -149,8 +167,14 @@ impl Slice {
         self.state.compare_exchange(0, EVICTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    #[cfg(test)]
+    pub(super) fn set_pins(&self, pins: u32) {
+        self.state.store(pins, Ordering::Release);
+    }
+
     fn try_pin(&self) -> bool {
-        let more = |pins| (pins != EVICTED).then(|| pins + 1);
+        // Leaked pins past counting must not look like an eviction.
+        let more = |pins| (pins < EVICTED - 1).then(|| pins + 1);
         self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
 }
@@ -197,90 +221,7 @@ impl Deref for Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.0.state.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Entries of one slice that are on their way to the file, in the order they came.
-#[derive(Default)]
-pub(crate) struct Updates {
-    /// Whoever holds it may write the slice to the file and publish entries.
-    pub(crate) turn: Turn,
-    queue: Mutex<Queue>,
-}
-
-#[derive(Default)]
-struct Queue {
-    next: u64,
-    waiting: Vec<Waiting>,
-}
-
-struct Waiting {
-    number: u64,
-    run: EntryRun,
-    /// A write that carried it was begun: the file may have it, so it stays until a write that carries it succeeds.
-    attempted: bool,
-}
-
-/// A place in the queue of a slice. Dropped before anybody tried to write it, it takes its entries back.
-pub(crate) struct Enqueued<'a> {
-    slice: &'a Slice,
-    number: u64,
-}
-
-impl Updates {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether entries wait that a failed or cancelled write may have brought to the file.
-    pub(crate) fn unsettled(&self) -> bool {
-        self.lock().waiting.iter().any(|waiting| waiting.attempted)
-    }
-
-    /// Whether such entries wait for any of these places.
-    pub(crate) fn attempted_in(&self, places: &Range<usize>) -> bool {
-        let overlaps = |run: &EntryRun| run.start < places.end && places.start < run.start + run.count;
-        self.lock().waiting.iter().any(|waiting| waiting.attempted && overlaps(&waiting.run))
-    }
-
-    /// All that waits, to be written together. Until [`settle`](Updates::settle) they may be in the file or not.
-    pub(crate) fn attempt(&self) -> Vec<EntryRun> {
-        let mut queue = self.lock();
-        queue.waiting.iter_mut().for_each(|waiting| waiting.attempted = true);
-        queue.waiting.iter().map(|waiting| waiting.run).collect()
-    }
-
-    /// Forgets the first `count`: the file has them.
-    pub(crate) fn settle(&self, count: usize) {
-        self.lock().waiting.drain(..count);
-    }
-}
-
-impl Slice {
-    /// Queues a run of entries for the file.
-    pub(crate) fn enqueue(&self, run: EntryRun) -> Enqueued<'_> {
-        let mut queue = self.updates.lock();
-        let number = queue.next;
-        queue.next += 1;
-        queue.waiting.push(Waiting { number, run, attempted: false });
-        Enqueued { slice: self, number }
-    }
-}
-
-impl Enqueued<'_> {
-    /// Whether the file has the entries.
-    pub(crate) fn is_settled(&self) -> bool {
-        !self.slice.updates.lock().waiting.iter().any(|waiting| waiting.number == self.number)
-    }
-}
-
-impl Drop for Enqueued<'_> {
-    fn drop(&mut self) {
-        self.slice
-            .updates
-            .lock()
-            .waiting
-            .retain(|waiting| waiting.attempted || waiting.number != self.number);
+        let pins = self.0.state.fetch_sub(1, Ordering::AcqRel) - 1;
+        trace!(key = ?self.0.key, pins, "table cache release");
     }
 }

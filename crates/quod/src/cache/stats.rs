@@ -1,17 +1,20 @@
 //! Counters of the table cache, striped so that no two threads share a cache line.
 //!
-//! Role: counts what happens; sums up when asked.
+//! Role: counts what happens; sums up when asked. A thread owns a stripe for as long as it runs, and adds to it by a
+//! plain load and store; threads past the last stripe of their own share one, and add atomically.
 //!
-//! Invariant: counters only grow, and a sum is never ahead of what happened.
+//! Invariant: counters only grow, and a sum is never ahead of what happened. A stripe has one owner at a time, and the
+//! next one sees all that the last one counted.
 //!
 //! Absent on purpose: rates, time, and an order between counters: a sum taken under load is a little behind.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-const STRIPES: usize = 16;
+/// Stripes that a thread can own, and the one for all the others.
+const STRIPES: usize = 32;
+const SHARED: usize = STRIPES - 1;
 
 /// What a table cache did so far, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,13 +23,13 @@ pub struct Stats {
     pub hits: u64,
     /// Look-ups that went on to read their slice from the file.
     pub misses: u64,
-    /// Look-ups that waited for another's read of the same slice.
+    /// Waits for another's read of the same slice.
     pub loads_shared: u64,
     /// Slices that had to go.
     pub evictions: u64,
     /// Slices that are pinned now.
     pub pinned: u64,
-    /// Bytes that slices and the directory take now.
+    /// Bytes that the cache takes now: slices, directory, and its own.
     pub bytes: u64,
 }
 
@@ -44,26 +47,27 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    #[inline]
     pub(super) fn hit(&self) {
-        self.stripe().hits.fetch_add(1, Relaxed);
+        self.add(|stripe| &stripe.hits);
     }
 
     pub(super) fn miss(&self) {
-        self.stripe().misses.fetch_add(1, Relaxed);
+        self.add(|stripe| &stripe.misses);
     }
 
     pub(super) fn load_shared(&self) {
-        self.stripe().loads_shared.fetch_add(1, Relaxed);
+        self.add(|stripe| &stripe.loads_shared);
     }
 
     pub(super) fn evict(&self) {
-        self.stripe().evictions.fetch_add(1, Relaxed);
+        self.add(|stripe| &stripe.evictions);
     }
 
     /// The sum over all threads; what is held now is the cache's to add.
     pub(super) fn sum(&self) -> Stats {
         let sum = |counter: fn(&Stripe) -> &AtomicU64| {
-            self.stripes.iter().map(|stripe| counter(stripe).load(Relaxed)).sum()
+            self.stripes.iter().map(|stripe| counter(stripe).load(Ordering::Relaxed)).sum()
         };
         Stats {
             hits: sum(|stripe| &stripe.hits),
@@ -75,19 +79,39 @@ impl Counters {
         }
     }
 
-    fn stripe(&self) -> &Stripe {
-        &self.stripes[own_stripe()]
+    #[inline]
+    fn add(&self, counter: impl FnOnce(&Stripe) -> &AtomicU64) {
+        // A thread that is ending has given its stripe back.
+        let own = OWN.try_with(|own| own.0).unwrap_or(SHARED);
+        let counter = counter(&self.stripes[own]);
+        if own == SHARED {
+            counter.fetch_add(1, Ordering::Relaxed);
+        } else {
+            counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
     }
 }
 
-/// Threads take the stripes in turn.
-fn own_stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static OWN: Cell<usize> = const { Cell::new(usize::MAX) });
-    OWN.with(|own| {
-        if own.get() == usize::MAX {
-            own.set(NEXT.fetch_add(1, Relaxed) % STRIPES);
+/// A bit for each stripe that has an owner, for all caches alike.
+static OWNED: AtomicU32 = AtomicU32::new(1 << SHARED);
+
+/// Ownership of a stripe, or a place at the shared one.
+struct Own(usize);
+
+thread_local!(static OWN: Own = Own::take());
+
+impl Own {
+    fn take() -> Self {
+        let with_first_free = |owned: u32| (owned != u32::MAX).then(|| owned | 1 << owned.trailing_ones());
+        let before = OWNED.fetch_update(Ordering::Acquire, Ordering::Relaxed, with_first_free);
+        Own(before.map_or(SHARED, |owned| owned.trailing_ones() as usize))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if self.0 != SHARED {
+            OWNED.fetch_and(!(1 << self.0), Ordering::Release);
         }
-        own.get()
-    })
+    }
 }

@@ -1,0 +1,245 @@
+//! What every storage promises, held against a file and against memory alike.
+
+use std::path::{Path, PathBuf};
+
+use futures_lite::future::block_on;
+use proptest::prelude::*;
+use quod_storage::{
+    Access, Buffer, Buffers, ExtentKind, FileOpener, FileStorage, Held, Memory, MemoryOpener, Opener, Storage,
+};
+
+/// A new file and a new memory.
+struct Pair {
+    _directory: tempfile::TempDir,
+    file: FileStorage,
+    memory: Memory,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = block_on(FileOpener.create(&directory.path().join("file"))).expect("a new file");
+        Pair { _directory: directory, file, memory: Memory::new() }
+    }
+}
+
+/// Runs a law on both.
+fn both(law: impl Fn(&dyn Bytes)) {
+    let pair = Pair::new();
+    law(&pair.file);
+    law(&pair.memory);
+}
+
+/// A storage without futures, as an object.
+trait Bytes {
+    fn read(&self, at: u64, parts: &[usize]) -> std::io::Result<Vec<u8>>;
+    fn write(&self, at: u64, parts: &[&[u8]]) -> std::io::Result<()>;
+    fn flush(&self);
+    fn set_len(&self, len: u64);
+    fn punch(&self, at: u64, len: u64);
+    fn zero(&self, at: u64, len: u64);
+    fn len(&self) -> u64;
+    fn extent(&self, at: u64, len: u64) -> (u64, ExtentKind);
+}
+
+impl<S: Storage> Bytes for S {
+    fn read(&self, at: u64, parts: &[usize]) -> std::io::Result<Vec<u8>> {
+        let into = Buffers::gather(parts.iter().map(|len| Buffer::zeroed(*len)));
+        let read = block_on(self.read_at(at, into))?;
+        assert_eq!(read.parts.iter().map(|part| part.len()).collect::<Vec<_>>(), parts);
+        Ok(read.parts.iter().flat_map(|part| part.to_vec()).collect())
+    }
+
+    fn write(&self, at: u64, parts: &[&[u8]]) -> std::io::Result<()> {
+        let from = Buffers::gather(parts.iter().map(|part| Buffer::copy_of(part)));
+        let written = block_on(self.write_at(at, from))?;
+        assert!(
+            written.parts.iter().zip(parts).all(|(back, part)| **back == **part),
+            "the buffers come back"
+        );
+        Ok(())
+    }
+
+    fn flush(&self) {
+        block_on(Storage::flush(self, Held::NOTHING)).expect("a flush");
+    }
+
+    fn set_len(&self, len: u64) {
+        block_on(Storage::set_len(self, len, Held::NOTHING)).expect("a length");
+    }
+
+    fn punch(&self, at: u64, len: u64) {
+        block_on(Storage::punch(self, at, len, Held::NOTHING)).expect("a punch");
+    }
+
+    fn zero(&self, at: u64, len: u64) {
+        block_on(self.write_zeroes(at, len, Held::NOTHING)).expect("zeroes");
+    }
+
+    fn len(&self) -> u64 {
+        block_on(self.length()).expect("a length")
+    }
+
+    fn extent(&self, at: u64, len: u64) -> (u64, ExtentKind) {
+        let extent = block_on(Storage::extent(self, at, len)).expect("an extent");
+        (extent.len, extent.kind)
+    }
+}
+
+#[test]
+fn parts_lie_one_after_another() {
+    both(|bytes| {
+        bytes.write(5, &[b"one", b"", b"two", b"three"]).unwrap();
+        assert_eq!(bytes.len(), 16);
+        assert_eq!(bytes.read(0, &[5, 11]).unwrap(), b"\0\0\0\0\0onetwothree");
+        assert_eq!(bytes.read(6, &[1, 0, 4, 2]).unwrap(), b"netwoth");
+    });
+}
+
+#[test]
+fn more_parts_than_one_system_call_takes_are_moved_whole() {
+    both(|bytes| {
+        let part = [7; 3];
+        bytes.write(0, &vec![&part[..]; 5000]).unwrap();
+        assert_eq!(bytes.len(), 15_000);
+        assert_eq!(bytes.read(0, &vec![3; 5000]).unwrap(), [7; 15_000]);
+    });
+}
+
+#[test]
+fn a_read_past_the_end_is_an_error() {
+    both(|bytes| {
+        bytes.write(0, &[&[1; 100]]).unwrap();
+        for (at, len) in [(0, 101), (100, 1), (99, 2), (5000, 1), (u64::MAX / 4, 10)] {
+            let error = bytes.read(at, &[len]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{at} {len}");
+        }
+        assert_eq!(bytes.read(0, &[50, 50]).unwrap(), [1; 100]);
+    });
+}
+
+#[test]
+fn a_file_that_grows_again_shows_zeroes_where_it_was_cut() {
+    both(|bytes| {
+        bytes.write(0, &[&[1; 10_000]]).unwrap();
+        bytes.set_len(4_500);
+        bytes.set_len(20_000);
+        let mut wanted = vec![0; 20_000];
+        wanted[..4_500].fill(1);
+        assert_eq!(bytes.read(0, &[20_000]).unwrap(), wanted);
+        bytes.set_len(100);
+        bytes.write(300, &[&[2]]).unwrap();
+        assert_eq!(bytes.read(100, &[201]).unwrap(), [&[0; 200][..], &[2]].concat());
+    });
+}
+
+#[test]
+fn zeroes_and_punches_keep_the_length() {
+    both(|bytes| {
+        for (at, len) in [(0, 0), (3_000, 2_000), (9_000, 5_000), (10_000, 10), (20_000, 10_000), (0, 20_000)]
+        {
+            bytes.write(0, &[&[1; 10_000]]).unwrap();
+            for (what, clear) in [("punch", true), ("zero", false)] {
+                bytes.write(0, &[&[1; 10_000]]).unwrap();
+                if clear {
+                    bytes.punch(at, len)
+                } else {
+                    bytes.zero(at, len)
+                };
+                assert_eq!(bytes.len(), 10_000, "{what} {at} {len}");
+                let cleared = |i: u64| i >= at && i - at < len;
+                let wanted: Vec<u8> = (0..10_000).map(|i| u8::from(!cleared(i))).collect();
+                assert_eq!(bytes.read(0, &[10_000]).unwrap(), wanted, "{what} {at} {len}");
+            }
+        }
+        bytes.flush();
+    });
+}
+
+#[test]
+fn extents_tell_data_from_holes() {
+    both(|bytes| {
+        bytes.write(1 << 20, &[&[1; 65536]]).unwrap();
+        bytes.set_len(4 << 20);
+        assert_eq!(bytes.extent(0, 8 << 20), (1 << 20, ExtentKind::Hole));
+        assert_eq!(bytes.extent(100, 50), (50, ExtentKind::Hole));
+        let mut at = 1 << 20;
+        while at < (1 << 20) + 65536 {
+            let (len, kind) = bytes.extent(at, u64::from(u32::MAX));
+            assert!(kind == ExtentKind::Data && len > 0, "{at}: {len}");
+            at += len;
+        }
+        assert_eq!(at, (1 << 20) + 65536);
+        assert_eq!(bytes.extent(at, 1 << 20), (1 << 20, ExtentKind::Hole));
+        assert_eq!(bytes.extent(16 << 20, 512), (512, ExtentKind::Hole), "past the end");
+        bytes.punch(1 << 20, 65536);
+        assert_eq!(bytes.extent(0, 2 << 20), (2 << 20, ExtentKind::Hole), "given back");
+    });
+}
+
+/// One change, on both storages.
+#[derive(Clone, Debug)]
+enum Change {
+    Write { at: u64, len: usize, byte: u8, cut: usize },
+    SetLen(u64),
+    Punch { at: u64, len: u64 },
+    Zero { at: u64, len: u64 },
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    let at = || prop_oneof![0..20_000u64, (0..5u64).prop_map(|page| page * 4096)];
+    prop_oneof![
+        3 => (at(), 0..9_000usize, 1..255u8, any::<usize>())
+            .prop_map(|(at, len, byte, cut)| Change::Write { at, len, byte, cut: cut % (len + 1) }),
+        1 => (0..30_000u64).prop_map(Change::SetLen),
+        1 => (at(), 0..9_000u64).prop_map(|(at, len)| Change::Punch { at, len }),
+        1 => (at(), 0..9_000u64).prop_map(|(at, len)| Change::Zero { at, len }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_file_and_memory_are_the_same(changes in prop::collection::vec(changes(), 1..30)) {
+        let pair = Pair::new();
+        for change in &changes {
+            for bytes in [&pair.file as &dyn Bytes, &pair.memory] {
+                match *change {
+                    Change::Write { at, len, byte, cut } => {
+                        let (head, tail) = (vec![byte; cut], vec![byte ^ 0x80; len - cut]);
+                        bytes.write(at, &[&head, &tail]).unwrap();
+                    }
+                    Change::SetLen(len) => bytes.set_len(len),
+                    Change::Punch { at, len } => bytes.punch(at, len),
+                    Change::Zero { at, len } => bytes.zero(at, len),
+                }
+            }
+            let len = Bytes::len(&pair.file);
+            prop_assert_eq!(len, Bytes::len(&pair.memory));
+            prop_assert_eq!(pair.file.read(0, &[len as usize]).unwrap(), pair.memory.read(0, &[len as usize]).unwrap());
+        }
+    }
+}
+
+#[test]
+fn clones_are_one_file() {
+    let pair = Pair::new();
+    pair.file.clone().write(0, &[b"file"]).unwrap();
+    pair.memory.clone().write(0, &[b"file"]).unwrap();
+    assert_eq!(pair.file.read(0, &[4]).unwrap(), b"file");
+    assert_eq!(pair.memory.read(0, &[4]).unwrap(), b"file");
+}
+
+#[test]
+fn names_in_memory_behave_as_names_of_files() {
+    let opener = MemoryOpener::new();
+    let [one, two] = ["one", "two"].map(PathBuf::from);
+    assert_eq!(block_on(opener.open(&one, Access::Read)).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    block_on(opener.create(&one)).unwrap().write(0, &[b"bytes"]).unwrap();
+    block_on(opener.create(&two)).unwrap();
+    let id = |name: &Path| block_on(opener.identify(name)).unwrap();
+    assert_ne!(id(&one), id(&two));
+    assert_eq!(block_on(opener.open(&one, Access::Read)).unwrap().read(0, &[5]).unwrap(), b"bytes");
+    assert_eq!(Bytes::len(&block_on(opener.create(&one)).unwrap()), 0, "emptied");
+}

@@ -1,0 +1,79 @@
+//! Tests of the table cache: what they share. The contract is `spec/table-cache.md`; each file takes a part of it.
+//!
+//! | file | points |
+//! | --- | --- |
+//! | `contract.rs` | 1 to 4, 6, 7: bounded, references, misses, first commit, eviction |
+//! | `single_flight.rs` | one load for all who miss; nobody's code under the lock; failing loads |
+//! | `publication.rs` | 5: entries on their way to the file |
+//! | `observed.rs` | 8: counters and events |
+//! | `policy.rs` | which slice goes, against the reference's algorithm on the same trace |
+//! | `directory.rs` | slots and their lists |
+//! | `model.rs` | all of it against a plain model |
+//! | `stress.rs` | all of it from many threads |
+//!
+//! What a hit and a slice cost in memory is counted in the crate's `tests/cache_memory.rs`.
+
+mod contract;
+mod directory;
+mod model;
+mod observed;
+mod policy;
+mod publication;
+mod single_flight;
+mod stress;
+
+use super::{Begin, Capacity, Load, Pinned, Slice, SliceKey, TableCache, TableLevel};
+use crate::geometry::SLICE_BYTES;
+use crate::units::FileOffset;
+
+/// Entries of a test's slice.
+const ENTRIES: usize = 8;
+
+fn l2(index: u64) -> SliceKey {
+    SliceKey { level: TableLevel::L2, index }
+}
+
+fn l1(index: u64) -> SliceKey {
+    SliceKey { level: TableLevel::L1, index }
+}
+
+/// A slice whose entries are all `value`.
+fn slice(key: SliceKey, value: u64) -> Slice {
+    Slice::new(key, FileOffset(0), std::iter::repeat_n(value, ENTRIES))
+}
+
+/// A cache that has room for `slices` slices, and not for one more.
+fn room_for(slices: usize) -> TableCache {
+    let capacity = Capacity { l1_slices: 0, l2_slices: slices as u64, budget: slices * SLICE_BYTES as usize };
+    let mut cache = TableCache::new(capacity);
+    cache.budget = cache.stats().bytes as usize + slices * slice(l2(0), 0).bytes();
+    cache
+}
+
+/// What a look-up sees.
+fn found(cache: &TableCache, key: SliceKey) -> Option<u64> {
+    cache.find(key, |slice| slice.entry(0))
+}
+
+/// Whether it is here, asked without a trace of the question.
+fn is_resident(cache: &TableCache, key: SliceKey) -> bool {
+    cache.directory.find(key, |_| ()).is_some()
+}
+
+fn residents(cache: &TableCache) -> usize {
+    cache.directory.len()
+}
+
+/// The load of a slice that nobody has and nobody loads.
+fn load(cache: &TableCache, key: SliceKey) -> Load<'_> {
+    match cache.begin_load(key) {
+        Begin::Load(load) => load,
+        Begin::Resident(_) => panic!("{key:?} is here"),
+        Begin::Wait(_) => panic!("{key:?} is being loaded"),
+    }
+}
+
+/// A miss, satisfied.
+fn read_in(cache: &TableCache, key: SliceKey, value: u64) -> Pinned {
+    load(cache, key).commit(slice(key, value))
+}

@@ -1,0 +1,145 @@
+//! Which slice goes: scans pass through, what is asked for again stays. Held against the reference's own algorithm with
+//! as many places, on the same trace.
+
+#[path = "../../../benches/cache/reference.rs"]
+mod reference;
+
+use super::*;
+use reference::{REFERENCE_TABLES, ReferenceCache};
+
+const PLACES: usize = 800;
+/// Where the numbers of scanned slices begin.
+const SCANNED: u64 = 1 << 20;
+
+/// Look-ups by number, each a burst, as requests read one slice's neighbours.
+fn hits(trace: &[u64], mut touch: impl FnMut(u64) -> bool) -> Vec<bool> {
+    trace.iter().map(|&index| touch(index)).collect()
+}
+
+/// The share of hits among the look-ups of the hot set, from the `from`th look-up on: ours and the reference's.
+fn hot_hits(trace: &[u64], from: usize) -> (f64, f64) {
+    let cache = room_for(PLACES);
+    let ours = hits(trace, |index| {
+        let hit = found(&cache, l2(index)).is_some();
+        if !hit {
+            drop(read_in(&cache, l2(index), index));
+        }
+        (0..3).for_each(|_| assert!(found(&cache, l2(index)).is_some()));
+        hit
+    });
+    cache.validate();
+    let reference = ReferenceCache::new(PLACES);
+    let theirs = hits(trace, |index| {
+        let hit = reference.find(index).is_some();
+        reference.commit(index, ());
+        hit
+    });
+    let share = |hits: Vec<bool>| {
+        let hot: Vec<bool> =
+            (from..trace.len()).filter(|&at| trace[at] < SCANNED).map(|at| hits[at]).collect();
+        hot.iter().filter(|hit| **hit).count() as f64 / hot.len() as f64
+    };
+    (share(ours), share(theirs))
+}
+
+/// Numbers below `below`, the same on every run.
+fn any_of(below: u64) -> impl FnMut() -> u64 {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) % below
+    }
+}
+
+/// `scanned` slices that are read once for each of `times` look-ups among `hot` slices.
+fn mixed(hot: u64, scanned: u64, times: u64) -> Vec<u64> {
+    let mut next = any_of(hot);
+    (0..times)
+        .flat_map(|time| {
+            let scan = (0..scanned).map(move |i| SCANNED + time * scanned + i);
+            std::iter::once(next()).chain(scan).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn a_scan_beside_the_hot_set_does_not_flush_it() {
+    let trace = mixed(250, 2, 20_000);
+    let (ours, theirs) = hot_hits(&trace, trace.len() / 4);
+    assert!(ours > 0.99 && theirs < 0.75, "hit ratio {ours:.3}, the reference's {theirs:.3}");
+}
+
+#[test]
+fn a_scan_of_the_whole_disk_does_not_flush_the_hot_set() {
+    let mut next = any_of(400);
+    let mut trace: Vec<u64> = (0..8_000).map(|_| next()).collect();
+    // The set is hot when it was asked for more than once: what merely came in does not count.
+    trace.extend(SCANNED..SCANNED + 1_000);
+    trace.extend((0..8_000).map(|_| next()));
+    trace.extend(SCANNED + 1_000..SCANNED + 10_000);
+    let from = trace.len();
+    trace.extend(0..400);
+    let (ours, theirs) = hot_hits(&trace, from);
+    assert!(ours > 0.9 && theirs == 0.0, "hit ratio {ours:.3}, the reference's {theirs:.3}");
+}
+
+#[test]
+fn a_new_hot_set_takes_the_place_of_the_old_one() {
+    let mut next = any_of(600);
+    let mut trace: Vec<u64> = (0..10_000).map(|_| next()).collect();
+    trace.extend((0..10_000).map(|_| 600 + next()));
+    let from = trace.len() - 5_000;
+    let (ours, theirs) = hot_hits(&trace, from);
+    assert!(ours > 0.99, "hit ratio {ours:.3}, the reference's {theirs:.3}");
+}
+
+/// First in, first out keeps nothing of a circle that is too long. Whoever remembers what went keeps a part.
+#[test]
+fn a_circle_that_is_too_long_is_kept_in_part() {
+    let trace: Vec<u64> = (0..10_000).map(|at| at % (PLACES as u64 * 5 / 4)).collect();
+    let (ours, theirs) = hot_hits(&trace, 5_000);
+    assert!(ours > 0.5 && theirs == 0.0, "hit ratio {ours:.3}, the reference's {theirs:.3}");
+}
+
+/// An L1 slice is asked for at every miss, and by pins alone.
+#[test]
+fn pins_count_as_visits() {
+    let cache = room_for(PLACES);
+    drop(read_in(&cache, l1(0), 0));
+    let mut l1_misses = 0;
+    for index in 0..10 * PLACES as u64 {
+        if cache.pin(l1(0)).is_none() {
+            l1_misses += 1;
+            drop(read_in(&cache, l1(0), 0));
+        }
+        drop(read_in(&cache, l2(index), index));
+    }
+    assert_eq!(l1_misses, 0);
+}
+
+/// Most of many pinned slices must not make each commit walk over all of them.
+#[test]
+fn a_commit_meets_few_of_many_pinned_slices() {
+    let cache = room_for(4);
+    let keys = || cache.structure.lock().unwrap().clock.slices().map(|slice| slice.key()).collect::<Vec<_>>();
+    let kept: Vec<Pinned> = (0..2_000).map(|index| read_in(&cache, l2(index), index)).collect();
+    let under_the_hand = keys()[0];
+    drop(read_in(&cache, l2(2_000), 0));
+    let passed = keys().iter().rev().position(|key| *key == under_the_hand).unwrap();
+    assert!((1..100).contains(&passed), "{passed} slices for one commit");
+    drop(kept);
+}
+
+/// The bench compares with this one, so it must be what it says.
+#[test]
+fn the_references_list_is_first_in_first_out_and_spares_what_is_in_use() {
+    let reference = ReferenceCache::new(REFERENCE_TABLES);
+    let kept = reference.commit(0, 0);
+    assert_eq!(*reference.commit(0, 99), 0, "first commit wins");
+    (1..60).for_each(|key| drop(reference.commit(key, key)));
+    let here: Vec<u64> = (0..60).filter(|&key| reference.find(key).is_some()).collect();
+    assert_eq!(here, std::iter::once(0).chain(11..60).collect::<Vec<_>>());
+    drop(kept);
+}

@@ -1,0 +1,113 @@
+//! Many threads, a small budget, every operation: no thread ever sees a wrong slice, and the structure holds throughout.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use event_listener::Listener;
+
+use super::*;
+
+const THREADS: u64 = 6;
+const STEPS: u64 = 20_000;
+const KEYS: u64 = 40;
+const ROOM: usize = 12;
+
+/// The file below the cache: what a load reads, and an update writes first. The lowest bits say whose entry it is.
+struct File {
+    entries: Vec<AtomicU64>,
+    loads: AtomicU64,
+}
+
+impl File {
+    fn new() -> Self {
+        File { entries: (0..KEYS).map(AtomicU64::new).collect(), loads: AtomicU64::new(0) }
+    }
+
+    fn read(&self, key: SliceKey) -> u64 {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        let read = self.entries[key.index as usize].load(Ordering::Acquire);
+        thread::yield_now();
+        read
+    }
+
+    /// As `commit.rs` does: the file has it first, then it is published. Under a turn, since updates have an order.
+    fn update(&self, pinned: &Pinned) {
+        let turn = crate::block_on(pinned.updates.turn.take());
+        let value = self.entries[pinned.key().index as usize].fetch_add(KEYS, Ordering::AcqRel) + KEYS;
+        pinned.publish(&super::super::EntryRun { start: 0, count: ENTRIES, first: value, stride: 0 });
+        drop(turn);
+    }
+}
+
+fn get(cache: &TableCache, key: SliceKey, file: &File) -> Pinned {
+    loop {
+        if let Some(pinned) = cache.pin(key) {
+            return pinned;
+        }
+        match cache.begin_load(key) {
+            Begin::Resident(pinned) => return pinned,
+            Begin::Wait(loaded) => loaded.wait(),
+            Begin::Load(load) => return load.commit(slice(key, file.read(key))),
+        }
+    }
+}
+
+/// A pinned slice is the only one of its key: what it shows is never behind what the file had before it was asked.
+fn check_fresh(cache: &TableCache, key: SliceKey, file: &File) {
+    let before = file.entries[key.index as usize].load(Ordering::Acquire);
+    let pinned = get(cache, key, file);
+    let turn = crate::block_on(pinned.updates.turn.take());
+    let seen = pinned.entry(ENTRIES - 1);
+    assert!(seen % KEYS == key.index && seen >= before, "{key:?} shows {seen}, the file had {before}");
+    drop(turn);
+}
+
+fn run(cache: &TableCache, file: &File, seed: u64) -> u64 {
+    let (mut state, mut hits) = (0x9e37_79b9 * (seed + 1), 0);
+    let mut kept = Vec::new();
+    for step in 0..STEPS {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let key = l2((state >> 16) % KEYS);
+        match (state >> 40) % 16 {
+            0..6 => {
+                let seen = cache.find(key, |slice| (slice.key(), slice.entry(0) % KEYS));
+                hits += u64::from(seen.is_some());
+                assert!(seen.is_none_or(|seen| seen == (key, key.index)), "{seen:?} for {key:?}");
+            }
+            6..9 => check_fresh(cache, key, file),
+            9..12 => file.update(&get(cache, key, file)),
+            12 => kept.push(get(cache, key, file)),
+            13 => kept.truncate(kept.len() / 2),
+            14 => drop(cache.begin_load(key)),
+            _ if step % 64 == 0 => cache.validate(),
+            _ => drop(cache.stats()),
+        }
+    }
+    hits
+}
+
+#[test]
+fn threads_that_do_everything_at_once_never_see_a_wrong_or_stale_slice() {
+    let (cache, file, start) = (room_for(ROOM), File::new(), Barrier::new(THREADS as usize));
+    let hits: u64 = thread::scope(|scope| {
+        let work = |seed| {
+            let (cache, file, start) = (&cache, &file, &start);
+            move || {
+                start.wait();
+                run(cache, file, seed)
+            }
+        };
+        let threads: Vec<_> = (0..THREADS).map(|seed| scope.spawn(work(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    cache.validate();
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.pinned), (hits, 0));
+    assert!(stats.misses >= file.loads.load(Ordering::Relaxed), "abandoned loads read nothing");
+    assert!(stats.evictions > STEPS / 10, "the budget was small: {stats:?}");
+    drop(cache.commit(slice(l2(KEYS), 0)));
+    assert_eq!(residents(&cache), ROOM);
+}

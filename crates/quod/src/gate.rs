@@ -1,0 +1,98 @@
+//! A gate: many may be inside, until somebody closes it and waits for the last one to leave.
+//!
+//! Role: updates of metadata go through it; clearing NEED_CHECK closes it (D9).
+//!
+//! Invariants: nobody enters a gate that is closed or closing; one closes it at a time. A waiter is woken only by a
+//! change, never by another waiter.
+//!
+//! Absent on purpose: fairness between those who wait.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::Event;
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Event,
+}
+
+#[derive(Default)]
+struct State {
+    inside: usize,
+    closed: bool,
+}
+
+/// The gate.
+#[derive(Default)]
+pub(crate) struct Gate(Arc<Shared>);
+
+/// Whoever is inside, until it is dropped.
+pub(crate) struct Inside(Arc<Shared>);
+
+/// Keeps the gate closed, until it is dropped.
+pub(crate) struct Closed(Arc<Shared>);
+
+impl Gate {
+    /// Waits until the gate is open, and goes in. Cancel-safe.
+    pub(crate) async fn enter(&self) -> Inside {
+        loop {
+            let changed = self.0.changed.listen();
+            {
+                let mut state = self.0.lock();
+                if !state.closed {
+                    state.inside += 1;
+                    return Inside(Arc::clone(&self.0));
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Closes the gate and waits until nobody is inside. Cancel-safe: a dropped wait opens it again.
+    pub(crate) async fn close(&self) -> Closed {
+        let closed = loop {
+            let changed = self.0.changed.listen();
+            {
+                let mut state = self.0.lock();
+                if !state.closed {
+                    state.closed = true;
+                    break Closed(Arc::clone(&self.0));
+                }
+            }
+            changed.await;
+        };
+        loop {
+            let changed = self.0.changed.listen();
+            if self.0.lock().inside == 0 {
+                return closed;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.inside -= 1;
+        let last = state.inside == 0 && state.closed;
+        drop(state);
+        if last {
+            self.0.changed.notify(usize::MAX);
+        }
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.lock().closed = false;
+        self.0.changed.notify(usize::MAX);
+    }
+}
