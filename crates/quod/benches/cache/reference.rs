@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Tables that the reference keeps.
-pub const REFERENCE_TABLES: usize = 50;
+pub(crate) const REFERENCE_TABLES: usize = 50;
 
 struct Entry<T> {
     key: u64,
@@ -18,25 +18,25 @@ struct Entry<T> {
 }
 
 /// Tables by key, oldest first.
-pub struct ReferenceCache<T> {
+pub(crate) struct ReferenceCache<T> {
     tables: Mutex<VecDeque<Entry<T>>>,
     most: usize,
 }
 
 impl<T> ReferenceCache<T> {
     /// Makes an empty cache for `most` tables.
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         ReferenceCache { tables: Mutex::new(VecDeque::new()), most }
     }
 
     /// Takes a reference to a table that is here.
-    pub fn find(&self, key: u64) -> Option<Arc<T>> {
+    pub(crate) fn find(&self, key: u64) -> Option<Arc<T>> {
         self.lock().iter().find(|entry| entry.key == key).map(|entry| Arc::clone(&entry.table))
     }
 
     /// Keeps a table, unless there is one: that one is returned then. Evicts the oldest that nobody refers to; when all
     /// are in use the list grows.
-    pub fn commit(&self, key: u64, table: T) -> Arc<T> {
+    pub(crate) fn commit(&self, key: u64, table: T) -> Arc<T> {
         let mut tables = self.lock();
         if let Some(first) = tables.iter().find(|entry| entry.key == key) {
             return Arc::clone(&first.table);
