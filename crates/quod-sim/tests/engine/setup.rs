@@ -51,6 +51,12 @@ impl Case {
         Case { seed, cluster_size, table_size, size, backing, alignment, cache_bytes }
     }
 
+    /// Delays, and nothing that fails.
+    pub(crate) fn faults(&self) -> Faults {
+        let delay = [1, 4, 4, 40][self.seed as usize / 3 % 4];
+        Faults { delay, ..Faults::delays() }
+    }
+
     pub(crate) fn options(&self, access: Access) -> OpenOptions {
         OpenOptions {
             backing: BackingPolicy::Local,
@@ -78,7 +84,7 @@ impl Case {
         let made = async move { Image::create(&opener, disk(), &options).await };
         Executor::new(&world, 0).block_on(made).expect("not stuck").expect("an image can be made");
         assert_eq!(world.uncertain(), 0, "a new image is durable");
-        world.set_faults(Faults::delays());
+        world.set_faults(self.faults());
         if crate::traced() {
             world.trace();
         }

@@ -11,10 +11,10 @@ use quod::units::FileOffset;
 use crate::reference::{REFERENCE_TABLES, ReferenceCache};
 
 /// Entries of a slice: 4 KiB.
-pub const ENTRIES: u64 = 512;
+pub(crate) const ENTRIES: u64 = 512;
 
 /// A cache of tables or slices.
-pub trait Contender: Sync {
+pub(crate) trait Contender: Sync {
     /// An entry of the table `key`, when it is here.
     fn find(&self, key: u64) -> Option<u64>;
     /// What a miss does after the read: takes the table in, and makes room for it.
@@ -22,11 +22,11 @@ pub trait Contender: Sync {
 }
 
 /// Ours.
-pub struct Ours(pub TableCache);
+pub(crate) struct Ours(TableCache);
 
 impl Ours {
     /// A cache for `slices` slices in use, out of `of` that there are.
-    pub fn new(slices: usize, of: u64) -> Self {
+    pub(crate) fn new(slices: usize, of: u64) -> Self {
         let empty = TableCache::new(Capacity { l1_slices: 1, l2_slices: of, budget: 0 }).stats().bytes;
         let node = 8 * ENTRIES as usize + 64;
         let budget = empty as usize + slices * slice(0).bytes() + (2 + slices / ENTRIES as usize) * node;
@@ -61,11 +61,11 @@ fn table(key: u64) -> Table {
 }
 
 /// The reference's algorithm, with tables as small as our slices, so that only the algorithms differ.
-pub struct Reference(ReferenceCache<Table>);
+pub(crate) struct Reference(ReferenceCache<Table>);
 
 impl Reference {
     /// As the reference has it.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Reference(ReferenceCache::new(REFERENCE_TABLES))
     }
 }
@@ -81,11 +81,11 @@ impl Contender for Reference {
 }
 
 /// quick_cache, the quickest general cache that was looked at.
-pub struct Quick(quick_cache::sync::Cache<u64, Arc<Table>>);
+pub(crate) struct Quick(quick_cache::sync::Cache<u64, Arc<Table>>);
 
 impl Quick {
     /// A cache for `tables` tables.
-    pub fn new(tables: usize) -> Self {
+    pub(crate) fn new(tables: usize) -> Self {
         Quick(quick_cache::sync::Cache::new(tables))
     }
 }
