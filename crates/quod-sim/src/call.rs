@@ -43,6 +43,8 @@ pub(crate) type Answer = io::Result<Reply>;
 
 /// An answer on its way to whoever waits for it, and what its operation held.
 pub(crate) struct Delivery {
+    pub(crate) file: usize,
+    pub(crate) kind: Kind,
     pub(crate) slot: Arc<Slot>,
     pub(crate) answer: Answer,
     pub(crate) held: Held,
@@ -218,6 +220,7 @@ impl Call {
     /// Ends a call that is over.
     pub(crate) fn finish(self, file: &mut File, now: u64) -> Delivery {
         file.complete(self.ticket.number, now);
+        let kind = self.kind();
         let Stage::Applied(result) = self.stage else {
             unreachable!("only a call that took effect is over");
         };
@@ -233,7 +236,13 @@ impl Call {
             }
             Job::Length => (Reply::Length(file.live.len()), Held::NOTHING),
         };
-        Delivery { slot: self.ticket.slot, answer: result.map(|()| reply), held }
+        Delivery {
+            file: self.ticket.file,
+            kind,
+            slot: self.ticket.slot,
+            answer: result.map(|()| reply),
+            held,
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! Role: [`SimStorage`] hands each operation to the simulated kernel and waits for the answer.
 //!
 //! Invariant: the operation is submitted at the first poll of its future, once; dropping the future afterwards
-//! changes nothing in the kernel.
+//! changes nothing in the kernel. Of a flush whose future was dropped, nobody would learn that it failed: the next
+//! flush of the file fails in its stead.
 //!
 //! Absent on purpose: effects (`kernel.rs`, `journal.rs`). Without an [`Executor`](crate::Executor) or
 //! [`World::settle`] nothing proceeds, unless [`Faults::none`](crate::Faults::none) is in force.
@@ -12,12 +13,13 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use quod_storage::{Alignment, Buffers, Extent, Held, Storage};
 
 use crate::call::{Answer, Delivery, Job, Reply};
+use crate::fault::Kind;
 use crate::world::World;
 
 /// Where an answer is left for the future that asked.
@@ -28,11 +30,17 @@ pub(crate) struct Slot(Mutex<Waiting>);
 struct Waiting {
     answer: Option<Answer>,
     waker: Option<Waker>,
+    /// The future is gone.
+    abandoned: bool,
 }
 
 impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Answer> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
         if let Some(answer) = waiting.answer.take() {
             return Poll::Ready(answer);
         }
@@ -43,12 +51,16 @@ impl Slot {
 
 impl Delivery {
     /// Hands the answer over and lets go of what the operation held. No lock of the world is held here.
-    pub(crate) fn deliver(self) {
-        let waker = {
-            let mut waiting = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn deliver(self, world: &World) {
+        let failed = self.answer.is_err();
+        let (waker, abandoned) = {
+            let mut waiting = self.slot.lock();
             waiting.answer = Some(self.answer);
-            waiting.waker.take()
+            (waiting.waker.take(), waiting.abandoned)
         };
+        if abandoned && failed && self.kind == Kind::Flush {
+            world.flush_failed_unseen(self.file);
+        }
         drop(self.held);
         if let Some(waker) = waker {
             waker.wake();
@@ -72,6 +84,7 @@ impl fmt::Debug for SimStorage {
 /// An operation: submitted at the first poll, then awaited.
 struct Operation {
     storage: SimStorage,
+    kind: Kind,
     job: Option<Job>,
     slot: Arc<Slot>,
 }
@@ -88,9 +101,22 @@ impl Future for Operation {
     }
 }
 
+impl Drop for Operation {
+    fn drop(&mut self) {
+        let unseen = {
+            let mut waiting = self.slot.lock();
+            waiting.abandoned = true;
+            waiting.answer.take()
+        };
+        if self.kind == Kind::Flush && matches!(unseen, Some(Err(_))) {
+            self.storage.world.flush_failed_unseen(self.storage.file);
+        }
+    }
+}
+
 impl SimStorage {
     fn run(&self, job: Job) -> Operation {
-        Operation { storage: self.clone(), job: Some(job), slot: Arc::default() }
+        Operation { storage: self.clone(), kind: job.kind(), job: Some(job), slot: Arc::default() }
     }
 }
 

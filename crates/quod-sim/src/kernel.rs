@@ -20,7 +20,7 @@ impl State {
         self.operations += 1;
         self.clock += 1;
         self.throw_full();
-        let fault = self.throw_fault(job.kind());
+        let fault = self.unseen_failure(file, job.kind()).or_else(|| self.throw_fault(job.kind()));
         let passes = self.dice.u32(..=self.faults.delay);
         let call =
             Call::new(Ticket { number: self.operations, file, began: self.clock, slot }, job, passes, fault);
@@ -68,6 +68,15 @@ impl State {
         if !self.is_full() && self.dice.u32(..1000) < self.faults.full {
             self.full_until = self.operations + self.dice.u64(self.faults.full_for.clone());
         }
+    }
+
+    /// A flush fails in the stead of one whose failure nobody has seen.
+    fn unseen_failure(&mut self, file: usize, kind: Kind) -> Option<Fault> {
+        let failed = self.unseen.len();
+        if kind == Kind::Flush {
+            self.unseen.retain(|unseen| *unseen != file);
+        }
+        (self.unseen.len() < failed).then_some(Fault::Io)
     }
 
     fn throw_fault(&mut self, kind: Kind) -> Option<Fault> {

@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) broken: Vec<Kind>,
     pub(crate) planned: Vec<(Kind, Fault)>,
     pub(crate) failures: BTreeMap<Kind, u64>,
+    /// Files of which a flush has failed unseen.
+    pub(crate) unseen: Vec<usize>,
     alignment: u64,
     pub(crate) traced: bool,
 }
@@ -80,6 +82,7 @@ impl World {
             broken: Vec::new(),
             planned: Vec::new(),
             failures: BTreeMap::new(),
+            unseen: Vec::new(),
             alignment,
             traced: false,
         };
@@ -191,15 +194,20 @@ impl World {
     pub(crate) fn submit(&self, file: usize, job: Job, slot: Arc<Slot>) {
         let delivery = self.lock().submit(file, job, slot);
         if let Some(delivery) = delivery {
-            delivery.deliver();
+            delivery.deliver(self);
         }
+    }
+
+    /// A flush of the file has failed, and its future is gone: the next one fails.
+    pub(crate) fn flush_failed_unseen(&self, file: usize) {
+        self.lock().unseen.push(file);
     }
 
     /// One step of the operation at that place among those in flight.
     pub(crate) fn advance(&self, index: usize) {
         let delivery = self.lock().advance(index);
         if let Some(delivery) = delivery {
-            delivery.deliver();
+            delivery.deliver(self);
         }
     }
 

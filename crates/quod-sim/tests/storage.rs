@@ -144,6 +144,26 @@ fn a_failed_flush_leaves_limbo_that_no_later_one_mends() {
     assert!((0..SEEDS).all(|seed| after(&world, seed) == [4, 3]), "limbo does not cover what came after it");
 }
 
+#[test]
+fn a_failed_flush_that_nobody_saw_fails_the_next_one() {
+    for dropped_first in [true, false] {
+        let (world, file, mut executor) = world(5, Faults { instant: 0, ..Faults::delays() });
+        world.plan(Kind::Flush, Fault::Io);
+        let dropped = file.clone();
+        let task = executor.spawn(async move { dropped.flush(Held::NOTHING).await }).task();
+        executor.run_until(|| world.in_flight() == 1);
+        if dropped_first {
+            executor.cancel(task);
+            world.settle();
+        } else {
+            world.settle();
+            executor.cancel(task);
+        }
+        flush(&mut executor, &file).unwrap_err();
+        flush(&mut executor, &file).unwrap();
+    }
+}
+
 struct Guard(Arc<AtomicBool>);
 
 impl Drop for Guard {

@@ -152,7 +152,8 @@ pub trait Storage {
     /// Makes every write, punch and length change that completed before this call durable.
     ///
     /// # Errors
-    /// What the system says; then nothing is known about what it covered.
+    /// What the system says; then nothing is known about what it covered. When a flush fails whose future was dropped,
+    /// the next flush of the file must fail in its stead.
     async fn flush(&self, held: Held) -> io::Result<()>;
 
     /// Sets the length of the file: cuts it, or grows it by a hole.

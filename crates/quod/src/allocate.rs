@@ -108,7 +108,8 @@ impl FileEnd {
         state.referenced = state.referenced.max(end);
     }
 
-    /// Cuts the file back to what is referenced. Only for a close: nothing may be allocated any more.
+    /// Cuts the file back to what is referenced; tells whether there was anything to cut. Nobody may be allocating. Room
+    /// that was handed out is not handed out again (D1, D2).
     ///
     /// # Errors
     /// What the system says.

@@ -9,7 +9,7 @@
 //! Absent on purpose: retries. A failed flush promises nothing, and a later one does not mend it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use quod_storage::{Held, Storage};
 
@@ -56,7 +56,8 @@ impl Flusher {
         }
         self.check()?;
         let number = self.begin();
-        let protected = Held::new(std::sync::Arc::new((held.clone(), turn)));
+        // The turn is kept here too: whoever comes next must find this flush's outcome noted.
+        let protected = Held::new(Arc::new((held.clone(), turn.clone())));
         match storage.flush(protected).await {
             Ok(()) => {
                 self.flights().done = number;

@@ -172,7 +172,7 @@ impl<S: Storage> Image<S> {
         self.check_open()?;
         match &self.shared.writer {
             Some(writer) if writer.need_check.is_idle() => match self.writing(0, 0)? {
-                Writing::Qed(top) => self.blame(self.settle_down(&top, After::GoOn).await),
+                Writing::Qed(top) => self.blame(self.settle_down(&top).await),
                 Writing::Raw { .. } => Ok(()),
             },
             _ => Ok(()),
@@ -195,17 +195,18 @@ impl<S: Storage> Image<S> {
         self.strays().landed(&(0..u64::MAX)).await;
         let outcome = match self.way_to_write() {
             Writing::Raw { storage } => self.flusher().flush(storage, &Held::NOTHING).await,
-            Writing::Qed(top) => self.settle_down(&top, After::Close).await,
+            Writing::Qed(top) => self.settle_down(&top).await,
         };
         self.blame(outcome)
     }
 
-    /// What waits goes out; then, behind the closed gate, all is made durable and the bit cleared.
-    async fn settle_down(&self, top: &Top<'_, S>, after: After) -> Result<()> {
+    /// What waits goes out; then, behind the closed gate, all is made durable, the file is cut back to what is referenced
+    /// (nobody would cut it after a crash once the bit is clear), and the bit is cleared.
+    async fn settle_down(&self, top: &Top<'_, S>) -> Result<()> {
         top.settle_all().await?;
         let gate = Held::new(top.writer.need_check.close_gate().await);
         top.flusher.flush(top.storage, &gate).await?;
-        if after == After::Close && top.writer.end.cut(top.storage, &gate).await? {
+        if top.writer.end.cut(top.storage, &gate).await? {
             top.flusher.wrote();
             top.flusher.flush(top.storage, &gate).await?;
         }
@@ -293,13 +294,6 @@ impl<S: Storage> Image<S> {
             Fua::Yes => self.blame(self.flusher().flush(storage, &Held::NOTHING).await),
         }
     }
-}
-
-/// What comes after everything was made durable.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
-    GoOn,
-    Close,
 }
 
 impl<S> std::fmt::Debug for Image<S> {

@@ -29,7 +29,7 @@ impl Run {
         let (world, model) = case.create();
         let mut executor = Executor::new(&world, seed);
         let image = open(&case, &world, &mut executor).expect("a new image opens");
-        world.set_faults(faults);
+        world.set_faults(Faults { delay: case.faults().delay, ..faults });
         let guest = Guest::new(image, Oracle::new(model));
         spawn(&case, &guest, &mut executor, seed);
         Run { case, place, world, executor, guest, dice: Rng::with_seed(seed ^ 0xfa11) }
@@ -39,7 +39,7 @@ impl Run {
     fn finish(&mut self) {
         self.executor.run().unwrap_or_else(|stuck| panic!("{}: {stuck}", self.place));
         self.guest.assert_no_violation(&self.place);
-        self.world.set_faults(Faults::delays());
+        self.world.set_faults(self.case.faults());
         self.world.set_full(false);
         self.world.mend();
         // Once a flush has failed, no flush succeeds, whoever had asked for it.
