@@ -99,14 +99,22 @@ impl Sector {
     pub(crate) fn begin(&mut self, number: u64, ops: &Ops) {
         let Some(op) = ops.get(&number) else { return };
         self.changed = op.begin;
-        let mut fresh: Vec<Candidate> =
-            self.candidates.iter().filter(|c| c.left.is_none()).map(|c| self.over(c, number, op)).collect();
         let beside = |(other, beside): &(&u64, &Op)| {
             **other != number && beside.writes() && beside.end.is_none() && self.touch(op, beside)
         };
-        for (other, beside) in ops.iter().filter(beside) {
-            let more: Vec<_> = fresh.iter().map(|c| self.over(c, *other, beside)).collect();
-            fresh.extend(more);
+        let beside: Vec<(&u64, &Op)> = ops.iter().filter(beside).collect();
+        let present = self.candidates.iter().filter(|c| c.left.is_none());
+        let mut fresh: Vec<Candidate> = present.map(|c| self.over(c, number, op)).collect();
+        // Those that run beside it land on top of it, in any order.
+        let mut next = 0;
+        while next < fresh.len() && fresh.len() < MANY * MANY {
+            for (other, beside) in &beside {
+                let candidate = self.over(&fresh[next], **other, beside);
+                if !fresh.iter().any(|known| known.made_of == candidate.made_of) {
+                    fresh.push(candidate);
+                }
+            }
+            next += 1;
         }
         for candidate in fresh {
             if !self.candidates.iter().any(|c| c.left.is_none() && c.made_of == candidate.made_of) {

@@ -167,6 +167,21 @@ fn neither_of_two_parts_of_a_sector_is_lost() {
 }
 
 #[test]
+fn parts_of_a_sector_land_in_any_order_when_they_run_side_by_side() {
+    let mut model = flushed();
+    let zero = model.begin_zero(128, 128);
+    let part = model.begin_write(192, &stamp::bytes(192, 128, 2));
+    let whole = model.begin_write(0, &data(3));
+    for request in [zero, part, whole] {
+        model.succeed(request);
+    }
+    let mut zero_last = data(3);
+    stamp::fill(&mut zero_last[192..320], 192, 2);
+    zero_last[128..256].fill(0);
+    assert_eq!(read(&mut model, &zero_last), Ok(()));
+}
+
+#[test]
 fn a_write_that_was_given_up_may_land_until_the_next_one_completes() {
     let mut model = flushed();
     let dropped = model.begin_write(0, &data(2));

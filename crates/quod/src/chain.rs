@@ -59,12 +59,12 @@ pub(crate) struct Front {
 /// Opens an image and its backing files.
 pub(crate) async fn open<O: Opener>(
     opener: &O,
-    name: &Path,
+    top: &Path,
     options: &OpenOptions,
 ) -> Result<Opened<O::Storage>> {
     let mut opened = Opened { layers: Vec::new(), storages: Vec::new(), writer: None };
     let mut seen = HashSet::new();
-    let mut next = Some((name.to_owned(), Some(options.format)));
+    let mut next = Some((top.to_owned(), Some(options.format)));
     while let Some((name, format)) = next {
         let depth = opened.layers.len();
         let access = if depth == 0 { options.access } else { below(options.access) };
@@ -82,7 +82,9 @@ pub(crate) async fn open<O: Opener>(
             }
             add_layer(opener, &name, format, access, options, &mut opened).await
         };
-        next = outcome.await.map_err(|error| if depth == 0 { error } else { unavailable(&name, error) })?;
+        next = outcome
+            .await
+            .map_err(|error| if depth == 0 { error } else { unavailable(&name, error).in_image(top) })?;
     }
     Ok(opened)
 }

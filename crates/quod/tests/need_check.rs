@@ -101,10 +101,10 @@ fn maintenance_clears_the_bit_only_when_nothing_moved_between_two_calls() {
     maintain(&image);
     assert!(!dirty(&opener), "idle");
     let changes = opener.record(DISK).take_changes();
-    let (clear, flushes): (Vec<_>, Vec<_>) = changes.iter().partition(|op| op.need_check() == Some(false));
-    assert_eq!(clear.len(), 1, "{changes:?}");
-    assert!(flushes.iter().all(|op| **op == Op::Flush), "{changes:?}");
-    assert!([changes.first(), changes.last()] == [Some(&Op::Flush); 2], "flush, header, flush: {changes:?}");
+    let [Op::Flush, Op::SetLen(_), Op::Flush, header, Op::Flush] = &changes[..] else {
+        panic!("flush, cut, flush, header, flush: {changes:?}");
+    };
+    assert_eq!(header.need_check(), Some(false));
     maintain(&image);
     assert_eq!(opener.record(DISK).take_changes(), [], "nothing more to do");
     write(&image, 4096, &[2; 4096]);
@@ -136,7 +136,8 @@ fn a_bit_that_cannot_be_set_fails_the_write_before_anything_else_happens() {
 
 #[test]
 fn a_step_that_fails_while_the_bit_is_cleared_leaves_no_promise_behind() {
-    for failing in 0..3 {
+    // Flush, cut, flush, header, flush.
+    for failing in 0..5 {
         let (opener, image) = disk();
         write(&image, 0, &[1; 512]);
         maintain(&image);
@@ -148,10 +149,13 @@ fn a_step_that_fails_while_the_bit_is_cleared_leaves_no_promise_behind() {
         });
         let error = block_on(image.maintain()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-        assert!(failing == 2 || dirty(&opener), "the bit stays when the clearing did not come so far");
+        assert!(failing == 4 || dirty(&opener), "the bit stays when the clearing did not come so far");
         opener.record(DISK).heal();
-        let error = block_on(image.write(4096, Buffer::copy_of(&[1; 512]), Fua::No)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Latched, "{error}");
+        let next = block_on(image.write(4096, Buffer::copy_of(&[1; 512]), Fua::No)).map(drop);
+        let next = next.map_err(|error| error.kind());
+        // A file that was not cut back is only too long.
+        let expected = if failing == 1 { Ok(()) } else { Err(ErrorKind::Latched) };
+        assert_eq!(next, expected, "step {failing}");
     }
 }
 
