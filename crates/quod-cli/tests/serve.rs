@@ -2,65 +2,11 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use common::{QUOD, Ran, Room};
-
-/// A server that runs until it is told to stop.
-struct Serving {
-    child: Child,
-    /// What it printed before it began to wait.
-    welcome: String,
-}
-
-impl Serving {
-    /// Starts a server, and waits until it says that it serves.
-    #[track_caller]
-    fn start(room: &Room, args: &[&str]) -> Self {
-        let mut command = room.command(QUOD);
-        Serving::start_as(command.arg("serve").args(args))
-    }
-
-    #[track_caller]
-    fn start_as(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it is our command");
-        let mut lines = BufReader::new(child.stdout.as_mut().expect("it is piped"));
-        let mut welcome = String::new();
-        while !welcome.contains("Ctrl-C") {
-            assert_ne!(lines.read_line(&mut welcome).expect("it prints text"), 0, "no server: {welcome}");
-        }
-        Serving { child, welcome }
-    }
-
-    /// The URI that the server names for a client.
-    fn uri(&self) -> &str {
-        let line = self
-            .welcome
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("nbdinfo '"))
-            .expect("it names nbdinfo");
-        line.strip_suffix('\'').expect("it is quoted")
-    }
-
-    /// Sends a signal, and waits for the end.
-    #[track_caller]
-    fn stop(mut self, signal: &str) -> Ran {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill is there").success());
-        let (mut out, mut err) = (self.welcome, String::new());
-        self.child.stdout.take().expect("it is piped").read_to_string(&mut out).expect("it prints text");
-        self.child.stderr.take().expect("it is piped").read_to_string(&mut err).expect("it prints text");
-        Ran { code: self.child.wait().expect("it is our child").code(), out, err }
-    }
-}
+use common::serving::Serving;
+use common::{QUOD, Room};
 
 #[test]
 fn a_disk_is_made_served_and_left_clean() {

@@ -18,8 +18,8 @@ use std::task::{Context, Poll, Waker};
 
 use quod_storage::{Alignment, Buffers, Extent, Held, Storage};
 
-use crate::call::{Answer, Delivery, Job, Reply};
 use crate::fault::Kind;
+use crate::job::{Answer, Delivery, Job, Reply};
 use crate::world::World;
 
 /// Where an answer is left for the future that asked.

@@ -9,9 +9,10 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Delivery, Job, Ticket};
+use crate::call::{Call, Ticket};
 use crate::disk::Slot;
 use crate::fault::{Fault, Kind};
+use crate::job::{Delivery, Job};
 use crate::world::State;
 
 impl State {

@@ -14,6 +14,7 @@ mod call;
 mod disk;
 mod executor;
 mod fault;
+mod job;
 mod journal;
 mod kernel;
 mod model;

@@ -17,9 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fastrand::Rng;
 use quod_storage::Alignment;
 
-use crate::call::{Call, Job};
+use crate::call::Call;
 use crate::disk::{SimStorage, Slot};
 use crate::fault::{Fault, Faults, Kind};
+use crate::job::Job;
 use crate::journal::File;
 use crate::opener::SimOpener;
 use crate::sparse::Sparse;
