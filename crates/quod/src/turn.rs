@@ -3,23 +3,97 @@
 //! Role: a [`Turn`] is taken for one metadata operation. The guard goes with the operation as its
 //! [`Held`](quod_storage::Held), so a dropped future passes the turn on only when the kernel is done (rule D13).
 //!
+//! Invariant: at most one guard of a turn is alive, not counting its clones.
+//!
 //! Absent on purpose: data behind the turn. State that must be read without waiting lies beside it, in a lock of
-//! its own that no I/O runs under.
+//! its own that no I/O runs under. And a clock: `async_lock::Mutex` looks at one to be fair, and then one seed no longer
+//! replays to the same run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_lock::{Mutex, MutexGuardArc};
+use event_listener::Event;
 
 /// A right that one request has at a time.
 #[derive(Default)]
-pub(crate) struct Turn(Arc<Mutex<()>>);
+pub(crate) struct Turn(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    taken: AtomicBool,
+    passed_on: Event,
+}
+
+/// Gives the turn back when it is dropped.
+pub(crate) struct Taken(Arc<Shared>);
 
 /// The right, until the last clone is dropped.
-pub(crate) type TurnGuard = Arc<MutexGuardArc<()>>;
+pub(crate) type TurnGuard = Arc<Taken>;
 
 impl Turn {
-    /// Waits for the turn. Cancel-safe: a dropped wait takes nothing.
+    /// Waits for the turn. Cancel-safe: a dropped wait takes nothing, and a wake-up that it has had goes to the next.
     pub(crate) async fn take(&self) -> TurnGuard {
-        Arc::new(self.0.lock_arc().await)
+        loop {
+            let passed_on = self.0.passed_on.listen();
+            if !self.0.taken.swap(true, Ordering::AcqRel) {
+                return Arc::new(Taken(Arc::clone(&self.0)));
+            }
+            passed_on.await;
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.taken.store(false, Ordering::Release);
+        // One more than are notified already: a wake-up that is under way may belong to an earlier turn.
+        self.0.passed_on.notify_additional(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, poll_once};
+
+    #[test]
+    fn a_turn_is_one_request_s_until_the_last_clone_is_dropped() {
+        let turn = Turn::default();
+        let mine = block_on(turn.take());
+        let kernels = Arc::clone(&mine);
+        drop(mine);
+        assert!(block_on(poll_once(turn.take())).is_none());
+        drop(kernels);
+        assert!(block_on(poll_once(turn.take())).is_some());
+    }
+
+    #[test]
+    fn a_dropped_wait_passes_its_wake_up_on() {
+        let turn = Turn::default();
+        let mine = block_on(turn.take());
+        let (mut first, mut second) = (Box::pin(turn.take()), Box::pin(turn.take()));
+        assert!(block_on(poll_once(&mut first)).is_none());
+        assert!(block_on(poll_once(&mut second)).is_none());
+        drop(mine);
+        drop(first);
+        assert!(block_on(poll_once(&mut second)).is_some());
+    }
+
+    #[test]
+    fn threads_take_their_turns_one_at_a_time() {
+        let turn = Turn::default();
+        let inside = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        let guard = block_on(turn.take());
+                        assert!(!inside.swap(true, Ordering::AcqRel), "alone");
+                        inside.store(false, Ordering::Release);
+                        drop(guard);
+                    }
+                });
+            }
+        });
     }
 }
