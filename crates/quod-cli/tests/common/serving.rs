@@ -31,7 +31,11 @@ impl Serving {
         let mut lines = BufReader::new(child.stdout.as_mut().expect("it is piped"));
         let mut welcome = String::new();
         while !welcome.contains("Ctrl-C") {
-            assert_ne!(lines.read_line(&mut welcome).expect("it prints text"), 0, "no server: {welcome}");
+            if lines.read_line(&mut welcome).expect("it prints text") == 0 {
+                let mut err = String::new();
+                child.stderr.take().expect("it is piped").read_to_string(&mut err).expect("it prints text");
+                panic!("no server: {welcome}{err}");
+            }
         }
         Serving { child, welcome }
     }

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
@@ -25,9 +26,13 @@ use rustix::net::{
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// How often the lock on the directory is asked for, and how long to wait in between.
+/// How often the lock on the directory is asked for.
 const LOCK_TRIES: u32 = 100;
-const LOCK_WAIT: Duration = Duration::from_millis(20);
+/// How often a socket is looked at that seems to be in use: the kernel takes a moment to let go of one whose process
+/// was killed with an io_uring open.
+const ALIVE_TRIES: u32 = 50;
+/// How long to wait in between.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// Why a socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +113,18 @@ fn new_socket() -> Result<OwnedFd, io::Error> {
     Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
-/// Whether a server listens there.
+/// Whether a server listens there, and goes on doing so.
 fn is_alive(address: &SocketAddrUnix) -> io::Result<bool> {
+    for _ in 0..ALIVE_TRIES {
+        if !answers(address)? {
+            return Ok(false);
+        }
+        thread::sleep(WAIT);
+    }
+    Ok(true)
+}
+
+fn answers(address: &SocketAddrUnix) -> io::Result<bool> {
     match connect(&new_socket()?, address) {
         Ok(()) | Err(Errno::AGAIN) => Ok(true),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
@@ -125,7 +140,7 @@ fn lock_directory_of(path: &Path) -> io::Result<Option<File>> {
     for _ in 0..LOCK_TRIES {
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Some(directory)),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_WAIT),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(WAIT),
             Err(_unsupported) => return Ok(None),
         }
     }
