@@ -25,12 +25,12 @@ pub(crate) trait Contender: Sync {
 pub(crate) struct Ours(TableCache);
 
 impl Ours {
-    /// A cache for `slices` slices in use, out of `of` that there are.
-    pub(crate) fn new(slices: usize, of: u64) -> Self {
-        let empty = TableCache::new(Capacity { l1_slices: 1, l2_slices: of, budget: 0 }).stats().bytes;
-        let node = 8 * ENTRIES as usize + 64;
-        let budget = empty as usize + slices * slice(0).bytes() + (2 + slices / ENTRIES as usize) * node;
-        Ours(TableCache::new(Capacity { l1_slices: 1, l2_slices: of, budget }))
+    /// A cache for `slices` slices in use, of a disk that has more.
+    pub(crate) fn new(slices: usize) -> Self {
+        let with = |budget| TableCache::new(Capacity { l1_slices: 1, l2_slices: 1 << 21, budget });
+        let for_slices = slices * slice(0).bytes();
+        let empty = with(for_slices).stats().bytes as usize;
+        Ours(with(empty + for_slices))
     }
 }
 

@@ -23,10 +23,8 @@ const KEYS: usize = 1021;
 
 fn main() {
     let tables = REFERENCE_TABLES;
-    let contenders: [(&str, Box<dyn Contender>); 5] = [
-        ("quod, one level", Box::new(Ours::new(tables, 512))),
-        ("quod, two levels (the default geometry)", Box::new(Ours::new(tables, 1 << 21))),
-        ("quod, three levels (the largest images)", Box::new(Ours::new(tables, 1 << 28))),
+    let contenders: [(&str, Box<dyn Contender>); 3] = [
+        ("quod", Box::new(Ours::new(tables))),
         ("the reference: list, mutex, first in first out", Box::new(Reference::new())),
         ("quick_cache", Box::new(Quick::new(tables + tables / 4))),
     ];
