@@ -21,6 +21,7 @@ mod serve;
 mod sizes;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Err(refusal) => return refuse(&refusal),
     };
     start_log(cli.verbose);
+    survive_size_limits();
     match run(&cli.verb) {
         Ok(code) => ExitCode::from(code),
         Err(error) if output::reader_is_gone(&error) => ExitCode::from(output::READER_GONE),
@@ -97,7 +99,14 @@ fn start_log(verbose: u8) {
         _ => LevelFilter::TRACE,
     };
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // What cannot be logged must not end the command.
     log.log_internal_errors(false).init();
+}
+
+/// Makes a file that would pass the process's size limit an error of the one request; by default it ends the process.
+fn survive_size_limits() {
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
+        tracing::warn!(%error, "a limit on the size of files will end this command");
+    }
 }

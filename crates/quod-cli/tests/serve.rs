@@ -142,3 +142,43 @@ fn a_killed_server_leaves_an_image_that_the_next_one_repairs() {
     serving.stop("-TERM").exits(0);
     room.quod(&["check", "a.qed"]).exits(0);
 }
+
+#[test]
+fn without_room_only_what_needs_room_fails_until_there_is_room_again() {
+    let room = Room::new();
+    room.quod(&["create", "-q", "base.raw", "-f", "raw", "64M"]).exits(0);
+    room.write_by_peer("base.raw", &["write -P 9 0 64M"]);
+    for options in [&["a.qed", "64M"][..], &["-b", "base.raw", "-F", "raw", "a.qed"]] {
+        room.quod(&[&["create", "-q"], options].concat()).exits(0);
+        // A limit on the size of files is a full disk that a test needs no privilege for.
+        let mut command = room.command("prlimit");
+        let serving = Serving::start_as(command.args(["--fsize=4194304:", QUOD, "serve", "a.qed"]));
+        let client = |commands: &[&str]| {
+            let args: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
+            room.peer("qemu-io", &[&["-f", "raw"], &args[..], &[serving.uri()]].concat())
+        };
+        client(&["write -P 1 0 2M", "flush"]).exits(0);
+        for _ in 0..3 {
+            client(&["write -P 2 8M 4M"]).exits(1).prints("No space left on device");
+        }
+        client(&["write -P 3 100k 4k", "read -P 1 0 100k", "read -P 1 104k 1944k", "flush"]).exits(0);
+        let id = serving.child.id().to_string();
+        room.peer("prlimit", &["--pid", &id, "--fsize=unlimited:"]).exits(0);
+        client(&["write -P 2 8M 4M", "write -P 4 20M 1k", "flush"]).exits(0);
+        let ran = serving.stop("-TERM").exits(0).tells("cannot grow to");
+        assert!(!ran.err.contains('\u{1b}'), "no colours in a log: {ran:?}");
+        // The failed writes leak what was handed out to them (D1), and harm nothing.
+        for checked in [room.quod(&["check", "a.qed"]), room.peer("qemu-img", &["check", "a.qed"])] {
+            checked.exits(3).prints(
+                "\n192 leaked clusters were found on the image.\nThis means waste of disk space, but no",
+            );
+        }
+        let rest = if options.contains(&"-b") { "read -P 9" } else { "read -P 0" };
+        let behind = [format!("{rest} 2M 6M"), format!("{rest} 12M 8M"), format!("{rest} 20481k 4M")];
+        let reads = ["read -P 1 0 100k", "read -P 3 100k 4k", "read -P 2 8M 4M", "read -P 4 20M 1k"];
+        let reads = reads.into_iter().chain(behind.iter().map(String::as_str));
+        let args: Vec<&str> = reads.flat_map(|command| ["-c", command]).collect();
+        room.quod(&[&["io", "-r"], &args[..], &["a.qed"]].concat()).exits(0);
+        std::fs::remove_file(room.path("a.qed")).unwrap();
+    }
+}

@@ -8,7 +8,7 @@
 //!
 //! Absent on purpose: retries. A failed flush promises nothing, and a later one does not mend it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use quod_storage::{Held, Storage};
@@ -37,7 +37,10 @@ struct Flights {
 impl Flusher {
     /// Notes a write that is about to be reported as complete.
     pub(crate) fn wrote(&self) {
-        if !self.unflushed.load(Ordering::Acquire) {
+        // With its pair in `begin`: either the flush that begins now comes after the write, or this sees its mark taken
+        // back. Looked at first, so that the line stays shared between cores.
+        fence(Ordering::SeqCst);
+        if !self.unflushed.load(Ordering::Relaxed) {
             self.unflushed.store(true, Ordering::Release);
         }
     }
@@ -108,7 +111,8 @@ impl Flusher {
     fn begin(&self) -> u64 {
         let mut flights = self.flights();
         flights.begun += 1;
-        self.unflushed.store(false, Ordering::Release);
+        self.unflushed.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         flights.begun
     }
 

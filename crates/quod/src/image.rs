@@ -46,6 +46,8 @@ struct Shared {
     writer: Option<QedWriter>,
     writable: bool,
     closed: AtomicBool,
+    /// The close has come to a good end.
+    in_order: AtomicBool,
 }
 
 /// The way to write to the top layer.
@@ -99,6 +101,7 @@ impl<S: Storage> Image<S> {
             writer,
             writable: options.access == Access::Write,
             closed: AtomicBool::new(false),
+            in_order: AtomicBool::new(false),
         };
         Ok(Image { shared: Arc::new(shared), storages: storages.into() })
     }
@@ -184,14 +187,27 @@ impl<S: Storage> Image<S> {
     /// their end, without being covered.
     ///
     /// # Errors
-    /// As [`flush`](Image::flush). The image is closed all the same; NEED_CHECK tells the next user.
+    /// As [`flush`](Image::flush). The image is closed all the same; NEED_CHECK tells the next user. `Closed` when an
+    /// earlier close failed, was dropped, or still runs; after one that succeeded it does nothing.
     ///
     /// # Cancellation
     /// Leaves the image closed, as by a crash after what was done.
     pub async fn close(&self) -> Result<()> {
-        if self.shared.closed.swap(true, Ordering::AcqRel) || !self.shared.writable {
-            return Ok(());
+        if self.shared.closed.swap(true, Ordering::AcqRel) {
+            return match self.shared.in_order.load(Ordering::Acquire) {
+                true => Ok(()),
+                false => self.blame(Err(Error::new(
+                    ErrorKind::Closed,
+                    "an earlier close of the image has not come to a good end",
+                ))),
+            };
         }
+        let outcome = if self.shared.writable { self.close_written().await } else { Ok(()) };
+        self.shared.in_order.store(outcome.is_ok(), Ordering::Release);
+        outcome
+    }
+
+    async fn close_written(&self) -> Result<()> {
         self.strays().landed(&(0..u64::MAX)).await;
         let outcome = match self.way_to_write() {
             Writing::Raw { storage } => self.flusher().flush(storage, &Held::NOTHING).await,

@@ -133,6 +133,17 @@ fn requests_after_a_close_fail() {
 }
 
 #[test]
+fn a_close_after_one_that_failed_does_not_look_like_success() {
+    let (opener, _) = closed();
+    let image = open(&opener, Path::new(DISK), Access::Write);
+    write(&image, 0, &[1; 10]);
+    opener.record(DISK).fail(|op| (*op == Op::Flush).then_some(std::io::ErrorKind::Other));
+    assert_eq!(block_on(image.close()).unwrap_err().kind(), ErrorKind::Io);
+    opener.record(DISK).heal();
+    assert_eq!(block_on(image.clone().close()).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
 fn a_dirty_image_is_repaired_step_by_step() {
     let (opener, file) = closed();
     // An entry past the end, an unaligned one, a table past the end, a tail that nothing references.
