@@ -104,7 +104,8 @@ fn repair_clears_what_points_nowhere_and_leaves_what_is_referenced_twice() {
     };
     let twice = |room: &Room| {
         prepare(room);
-        room.patch("a.qed", 0x90000 + 8 * 39, &0x90000_u64.to_le_bytes());
+        let data: [u8; 8] = room.read("a.qed")[0x90000..0x90008].try_into().unwrap();
+        room.patch("a.qed", 0x90000 + 8 * 39, &data);
     };
     for form in ["--output=human", "--output=json"] {
         assert_eq!(agree(prepare, &["check", form, "-r", "all", "a.qed"]), 0);

@@ -80,6 +80,13 @@ struct Candidate {
     reachable: bool,
 }
 
+impl Candidate {
+    /// Whether it is the same value of the same requests. Once merged, these alone do not tell in which order they landed.
+    fn is(&self, other: &Candidate) -> bool {
+        self.made_of == other.made_of && self.bytes == other.bytes
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Sector {
     at: u64,
@@ -110,14 +117,14 @@ impl Sector {
         while next < fresh.len() && fresh.len() < MANY * MANY {
             for (other, beside) in &beside {
                 let candidate = self.over(&fresh[next], **other, beside);
-                if !fresh.iter().any(|known| known.made_of == candidate.made_of) {
+                if !fresh.iter().any(|known| known.is(&candidate)) {
                     fresh.push(candidate);
                 }
             }
             next += 1;
         }
         for candidate in fresh {
-            if !self.candidates.iter().any(|c| c.left.is_none() && c.made_of == candidate.made_of) {
+            if !self.candidates.iter().any(|known| known.left.is_none() && known.is(&candidate)) {
                 self.candidates.push(candidate);
             }
         }

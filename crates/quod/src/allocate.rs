@@ -3,7 +3,8 @@
 //! Role: hands out clusters past every length that the file has had since it was opened (D2), and keeps the length
 //! ahead of what entries name (D3).
 //!
-//! Invariants: no cluster is handed out twice while the image is open (D1). `length` is never more than the file has.
+//! Invariants: no cluster is handed out twice while the image is open (D1). What the file's length is lies between
+//! `at_least` and `at_most`, also while it is being changed, and when that failed or its future was dropped.
 //!
 //! Absent on purpose: a free list. What a failed or cancelled request leaves behind is leaked until a check.
 
@@ -32,8 +33,10 @@ pub(crate) struct FileEnd {
 struct State {
     /// Where the next cluster will lie.
     next: u64,
-    /// What the file's length was last made.
-    length: u64,
+    /// The file has so many bytes for certain: what entries may rely on.
+    at_least: u64,
+    /// The file may have so many bytes: what a cut has to take away.
+    at_most: u64,
     /// End of the last cluster that an entry names, or that lay in the file when it was opened.
     referenced: u64,
 }
@@ -46,7 +49,7 @@ impl FileEnd {
         FileEnd {
             geometry,
             ahead,
-            state: Mutex::new(State { next: length, length, referenced: length }),
+            state: Mutex::new(State { next: length, at_least: length, at_most: length, referenced: length }),
             turn: Turn::default(),
         }
     }
@@ -72,7 +75,8 @@ impl FileEnd {
         }
     }
 
-    /// Makes the file long enough for what ends at `end`; `length` is told about it.
+    /// Makes the file long enough for what ends at `end`, and then lets entries name it: `within` is how far they may.
+    /// Not the room ahead: an entry of a damaged image that names it must not become a good one.
     ///
     /// # Errors
     /// What the system says; the room stays handed out.
@@ -81,24 +85,31 @@ impl FileEnd {
         storage: &S,
         end: u64,
         held: &Held,
-        length: &AtomicU64,
+        within: &AtomicU64,
     ) -> Result<()> {
-        if self.state().length >= end {
+        self.lengthen(storage, end, held).await?;
+        within.fetch_max(end, Ordering::AcqRel);
+        Ok(())
+    }
+
+    async fn lengthen<S: Storage>(&self, storage: &S, end: u64, held: &Held) -> Result<()> {
+        if self.state().at_least >= end {
             return Ok(());
         }
         let turn = self.turn.take().await;
         let target = {
-            let state = self.state();
-            if state.length >= end {
+            let mut state = self.state();
+            if state.at_least >= end {
                 return Ok(());
             }
-            state.next.max(end).saturating_add(self.ahead).min(MAX_FILE_LENGTH)
+            let target = state.next.max(end).saturating_add(self.ahead).min(MAX_FILE_LENGTH);
+            state.at_most = state.at_most.max(target);
+            target
         };
         let protected = Held::new(Arc::new((held.clone(), turn.clone())));
         let grown = storage.set_len(target, protected).await;
         grown.map_err(|source| Error::io(format!("the image cannot grow to {target} bytes"), source))?;
-        self.state().length = target;
-        length.fetch_max(target, Ordering::AcqRel);
+        self.is_long(target);
         Ok(())
     }
 
@@ -115,18 +126,25 @@ impl FileEnd {
     /// What the system says.
     pub(crate) async fn cut<S: Storage>(&self, storage: &S, held: &Held) -> Result<bool> {
         let turn = self.turn.take().await;
-        let (length, referenced) = {
-            let state = self.state();
-            (state.length, state.referenced)
+        let referenced = {
+            let mut state = self.state();
+            if state.at_most == state.referenced {
+                return Ok(false);
+            }
+            state.at_least = state.at_least.min(state.referenced);
+            state.referenced
         };
-        if length == referenced {
-            return Ok(false);
-        }
         let protected = Held::new(Arc::new((held.clone(), turn.clone())));
         let cut = storage.set_len(referenced, protected).await;
         cut.map_err(|source| Error::io(format!("the image cannot be cut to {referenced} bytes"), source))?;
-        self.state().length = referenced;
+        self.is_long(referenced);
         Ok(true)
+    }
+
+    /// A change of the length has succeeded.
+    fn is_long(&self, length: u64) {
+        let mut state = self.state();
+        (state.at_least, state.at_most) = (length, length);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -159,7 +159,7 @@ async fn add_layer<O: Opener>(
         make_writable(&storage, &mut front).await.map_err(blame)?;
         opened.writer = Some(writer(&front));
     }
-    let qed = Qed::new(&front.header, front.file_length, options.cache_bytes);
+    let qed = Qed::new(&front.header, front.file_length, access == Access::Write, options.cache_bytes);
     opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Qed(Box::new(qed)) });
     opened.storages.push(storage);
     Ok(next)
@@ -228,6 +228,8 @@ async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<()>
     let failed = |what: &'static str| move |source| Error::io(what, source);
     let mut changed = false;
     if whole != front.file_length {
+        // No close leaves it so (D14).
+        check::refuse_if_cut_short(storage, front).await?;
         storage
             .set_len(whole, Held::NOTHING)
             .await

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::flush::Flusher;
 use crate::geometry::{ENTRY, SECTOR};
 use crate::layer::{Qed, QedWriter};
-use crate::table::encode_entries;
+use crate::table::{L2Entry, encode_entries};
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
 
 /// A QED image that is open for writing, through one thread's handle.
@@ -71,10 +71,6 @@ impl<S: Storage> Top<'_, S> {
         if self.over_backing && matches!(new, NewEntries::Data(_)) {
             self.flusher.flush(self.storage, held).await?;
         }
-        if let NewEntries::Data(room) = new {
-            // Before the file may have the entry: one that goes out late must not find its cluster cut off.
-            self.writer.end.note_referenced(room.0 + self.qed.geometry.bytes_of(clusters));
-        }
         self.write_entries(&slice, run, held).await
     }
 
@@ -104,7 +100,6 @@ impl<S: Storage> Top<'_, S> {
             self.flusher.wrote();
             self.flusher.flush(self.storage, &held).await?;
             let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };
-            self.writer.end.note_referenced(end);
             self.write_entries(&l1, run, &held).await?;
         }
     }
@@ -175,6 +170,8 @@ impl<S: Storage> Top<'_, S> {
         if runs.is_empty() {
             return Ok(());
         }
+        // Before the file may have the entries: one that comes late must not find its cluster cut off.
+        runs.iter().for_each(|run| self.writer.end.note_referenced(self.end_of_named(slice, run)));
         let (first, bytes) = self.compose(slice, &runs);
         let at = slice.at().plus(first);
         let written = self.storage.write_at(at.0, Buffers::from(bytes).holding(held.clone())).await;
@@ -185,6 +182,17 @@ impl<S: Storage> Top<'_, S> {
         runs.iter().for_each(|run| slice.publish(run));
         slice.updates.settle(runs.len());
         Ok(())
+    }
+
+    /// Where what a run of the slice's entries names ends in the file.
+    fn end_of_named(&self, slice: &Slice, run: &EntryRun) -> u64 {
+        let geometry = &self.qed.geometry;
+        let last = run.entries().last().map_or(L2Entry::Unallocated, |(_, value)| L2Entry::decode(value));
+        match (slice.key().level, last) {
+            (TableLevel::L1, L2Entry::Data(table)) => table.0 + geometry.table_bytes(),
+            (TableLevel::L2, L2Entry::Data(cluster)) => cluster.0 + geometry.cluster_size(),
+            (_, L2Entry::Unallocated | L2Entry::Zero) => 0,
+        }
     }
 
     /// The smallest whole sectors of the slice that hold the runs: the committed entries, and the runs over them.

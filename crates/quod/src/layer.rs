@@ -40,8 +40,10 @@ pub(crate) struct Qed {
     pub(crate) l1_table: FileOffset,
     pub(crate) cache: TableCache,
     image_size: AtomicU64,
-    /// Length of the file: what entries are held against. Grows only.
+    /// How far into the file entries may name: its length, but for room that it has grown ahead by. Grows only.
     pub(crate) file_length: AtomicU64,
+    /// Nobody but this open makes the file longer.
+    pub(crate) alone: bool,
 }
 
 /// What it takes to write to a QED image.
@@ -59,7 +61,7 @@ pub(crate) struct QedWriter {
 }
 
 impl Qed {
-    pub(crate) fn new(header: &Header, file_length: u64, cache_bytes: usize) -> Self {
+    pub(crate) fn new(header: &Header, file_length: u64, alone: bool, cache_bytes: usize) -> Self {
         let geometry = header.geometry();
         let (l1_slices, l2_slices) = (geometry.l1_slices(), geometry.l2_slices());
         Qed {
@@ -68,6 +70,7 @@ impl Qed {
             cache: TableCache::new(Capacity { l1_slices, l2_slices, budget: cache_bytes }),
             image_size: AtomicU64::new(header.image_size()),
             file_length: AtomicU64::new(file_length),
+            alone,
         }
     }
 

@@ -35,9 +35,9 @@ impl Qed {
     /// `Corrupt` for an entry that names what it must not; `Io` when a table cannot be read.
     pub(crate) async fn lookup<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Result<Mapping> {
         let mapping = self.lookup_in(storage, at, len).await;
-        // Beside a writer, the file may have grown since it was opened.
         match mapping {
-            Err(error) if error.kind() == ErrorKind::Corrupt && self.grew(storage).await? => {
+            // Beside a writer, the file may have grown since it was opened.
+            Err(error) if error.kind() == ErrorKind::Corrupt && !self.alone && self.grew(storage).await? => {
                 self.lookup_in(storage, at, len).await
             }
             mapping => mapping,

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::probe::{Op, ProbeOpener};
 use common::*;
 use quod::{ErrorKind, Image, Repair, block_on, check};
-use quod_storage::{Access, Memory};
+use quod_storage::{Access, Buffer, Held, Memory, Storage};
 
 const SHAPE: Shape = Shape::small(8 << 20);
 
@@ -49,6 +49,43 @@ fn a_trailing_partial_cluster_is_cut_and_flushed_before_anything_is_written() {
 }
 
 #[test]
+fn a_clean_image_that_was_cut_short_is_not_written_to() {
+    let (opener, file) = closed();
+    let image = open(&opener, Path::new(DISK), Access::Write);
+    write(&image, 4 * 4096, &[2; 4096]);
+    close(image);
+    opener.record(DISK).take();
+    let short = length(&file) - 100;
+    block_on(file.set_len(short, Held::NOTHING)).unwrap();
+    let error = refused(&opener);
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    for told in [DISK, &short.to_string(), "names no cluster", "open it read-only"] {
+        assert!(error.to_string().contains(told), "no {told}: {error}");
+    }
+    assert_eq!(opener.record(DISK).take_changes(), [], "the rest of the cluster is not cut off");
+    assert_same(
+        &read(&open(&opener, Path::new(DISK), Access::Read), 0, 8192),
+        &[1; 8192],
+        "what can be read",
+    );
+    let mended = block_on(check(&opener, Path::new(DISK), Access::Write, Repair::Yes)).unwrap();
+    assert_eq!((mended.corruptions_fixed, mended.remaining_corruptions()), (1, 0), "{mended:?}");
+    close(open(&opener, Path::new(DISK), Access::Write));
+}
+
+#[test]
+fn room_that_the_file_grows_ahead_by_does_not_make_a_bad_entry_good() {
+    let (opener, file) = closed();
+    let end = length(&file);
+    set_entry(&file, place(&file, 9), end + 4 * 4096);
+    let image = open(&opener, Path::new(DISK), Access::Write);
+    write(&image, 1 << 20, &[2; 10]);
+    assert!(length(&file) > end + 5 * 4096, "it has grown ahead");
+    let read = block_on(image.read(9 * 4096, Buffer::zeroed(1)));
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
 fn a_read_only_open_changes_nothing() {
     let (opener, file) = closed();
     set_dirty(&file);
@@ -59,7 +96,7 @@ fn a_read_only_open_changes_nothing() {
         let image = open(&opener, Path::new(DISK), access);
         assert_same(&read(&image, 0, 3 * 4096), &[1; 3 * 4096], "the disk");
         assert_eq!(
-            block_on(image.write(0, quod_storage::Buffer::zeroed(1), quod::Fua::No)).unwrap_err().kind(),
+            block_on(image.write(0, Buffer::zeroed(1), quod::Fua::No)).unwrap_err().kind(),
             ErrorKind::ReadOnly
         );
         flush(&image);
@@ -123,10 +160,7 @@ fn requests_after_a_close_fail() {
     let image = open(&opener, Path::new(DISK), Access::Write);
     let other = image.clone();
     block_on(image.close()).unwrap();
-    assert_eq!(
-        block_on(other.read(0, quod_storage::Buffer::zeroed(1))).unwrap_err().kind(),
-        ErrorKind::Closed
-    );
+    assert_eq!(block_on(other.read(0, Buffer::zeroed(1))).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(block_on(other.flush()).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(block_on(other.maintain()).unwrap_err().kind(), ErrorKind::Closed);
     block_on(other.close()).expect("closing twice is nothing");
@@ -190,6 +224,24 @@ fn a_dirty_image_with_two_references_to_one_cluster_is_refused_and_stays_dirty()
         let image = open(&opener, Path::new(DISK), Access::Read);
         assert_same(&read(&image, 0, 3 * 4096), &[1; 3 * 4096], "it can still be read");
     }
+}
+
+#[test]
+fn a_repair_writes_to_nothing_that_may_be_data() {
+    let (opener, file) = closed();
+    let data = entry(&file, place(&file, 2));
+    // The first L1 entry comes to name a data cluster, which is then read as a table of nonsense before its rightful
+    // entry is; that one is under the second L1 entry now.
+    let table = entry(&file, SHAPE.l1().start);
+    set_entry(&file, SHAPE.l1().start, data);
+    set_entry(&file, SHAPE.l1().start + 8, table);
+    set_dirty(&file);
+    let before = bytes(&file, 0, length(&file) as usize);
+    let error = refused(&opener);
+    assert!(error.to_string().contains("in use already"), "what stands in the way: {error}");
+    let mended = block_on(check(&opener, Path::new(DISK), Access::Write, Repair::Yes)).unwrap();
+    assert_eq!((mended.corruptions_fixed, mended.leaks_fixed), (0, 0), "{mended:?}");
+    assert!(before == bytes(&file, 0, before.len()) && length(&file) == before.len() as u64);
 }
 
 #[test]

@@ -14,12 +14,12 @@ mod scan;
 
 use std::path::Path;
 
-use quod_storage::{Access, Opener};
+use quod_storage::{Access, Opener, Storage};
 
 use crate::chain::{self, Front};
 use crate::error::{Error, ErrorKind, Result};
 pub use report::CheckReport;
-use scan::Scan;
+use scan::{Mending, Scan};
 
 /// Whether a check may change the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,8 @@ pub enum Repair {
     /// It only reads.
     No,
     /// It clears entries that name what they must not, cuts what is unreferenced at the end, and clears NEED_CHECK, in
-    /// that order, each step durable before the next.
+    /// that order, each step durable before the next. Where two entries name one cluster, neither is cleared, tables in
+    /// such a cluster are left alone, and the end and NEED_CHECK stay as they are.
     Yes,
 }
 
@@ -55,26 +56,46 @@ pub async fn check<O: Opener>(
     let outcome = async {
         let mut front = chain::read_front(&storage, name).await?;
         match repair {
-            Repair::No => Scan::new(&storage, &front).run(Repair::No).await.map(|scanned| scanned.report),
+            Repair::No => Scan::new(&storage, &front, Mending::No).run().await,
             Repair::Yes => repair::repair(&storage, &mut front).await,
         }
     };
-    outcome.await.map_err(|error: Error| error.in_image(name))
+    outcome.await.map(|scanned| scanned.report).map_err(|error: Error| error.in_image(name))
 }
 
 /// Repairs a dirty image that is about to be opened for writing.
 ///
 /// # Errors
 /// `Corrupt` when corruption remains: the image stays dirty; otherwise as [`check`].
-pub(crate) async fn repair_on_open<S: quod_storage::Storage>(storage: &S, front: &mut Front) -> Result<()> {
-    let report = repair::repair(storage, front).await?;
-    if report.remaining_corruptions() == 0 {
-        return Ok(());
-    }
-    let what = report.findings.first().cloned().unwrap_or_default();
-    let sentence = format!(
-        "the image was not closed, and its repair leaves {} errors: {what}",
-        report.remaining_corruptions()
-    );
-    Err(Error::new(ErrorKind::Corrupt, format!("{sentence} (open it read-only to save what can be read)")))
+pub(crate) async fn repair_on_open<S: Storage>(storage: &S, front: &mut Front) -> Result<()> {
+    let scanned = repair::repair(storage, front).await?;
+    let Some(obstacle) = scanned.obstacle else { return Ok(()) };
+    Err(Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "the image was not closed, and its repair leaves {} corruptions: {obstacle} ({SAVE})",
+            scanned.report.remaining_corruptions()
+        ),
+    ))
 }
+
+/// Refuses an image that is about to be opened for writing, says it is clean, and yet was cut short: what its tables
+/// name past its end would come to name what is written next.
+///
+/// # Errors
+/// `Corrupt`, with the first corruption; `Io`.
+pub(crate) async fn refuse_if_cut_short<S: Storage>(storage: &S, front: &Front) -> Result<()> {
+    let scanned = Scan::new(storage, front, Mending::No).run().await?;
+    let Some(first) = scanned.report.findings.first() else { return Ok(()) };
+    let (cluster, length) = (front.header.geometry().cluster_size(), front.file_length);
+    Err(Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "{length} bytes are no whole number of {cluster}-byte clusters, and {first}: was the file cut short? ({SAVE}; \
+             a repair gives up what is not there)"
+        ),
+    ))
+}
+
+/// The way out of an image that cannot be opened for writing.
+const SAVE: &str = "open it read-only to save what can be read";

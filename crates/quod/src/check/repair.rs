@@ -1,6 +1,7 @@
 //! Repair: what a writable open of a dirty image does first.
 //!
-//! Role: entries cleared, flushed; then the tail cut, flushed; then the bit cleared, flushed (D12).
+//! Role: entries cleared, flushed; then the tail cut, flushed; then the bit cleared, flushed (D12). A first pass only
+//! reads: which tables may be written to is known once every entry has been seen.
 //!
 //! Crash states: every prefix of these steps. The bit stays until all else is durable, so the next open does it again.
 //!
@@ -8,19 +9,19 @@
 
 use quod_storage::{Held, Storage};
 
-use super::Repair;
-use super::report::CheckReport;
-use super::scan::Scan;
+use super::scan::{Mending, Scan, Scanned};
 use crate::chain::{Front, write_header};
 use crate::error::{Error, Result};
 
 /// Repairs what can be repaired.
-pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result<CheckReport> {
-    let scanned = Scan::new(storage, front).run(Repair::Yes).await?;
-    let mut report = scanned.report;
+pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result<Scanned> {
+    let mut scanned = Scan::new(storage, front, Mending::No).run().await?;
+    if scanned.report.corruptions > 0 {
+        scanned = Scan::new(storage, front, Mending::AllBut(scanned.twice)).run().await?;
+    }
     flush(storage).await?;
-    if report.remaining_corruptions() > 0 {
-        return Ok(report);
+    if scanned.report.remaining_corruptions() > 0 {
+        return Ok(scanned);
     }
     if front.file_length != scanned.referenced_end {
         let cut = storage.set_len(scanned.referenced_end, Held::NOTHING).await;
@@ -28,6 +29,7 @@ pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result
         flush(storage).await?;
         front.file_length = scanned.referenced_end;
         let cluster = front.header.geometry().cluster_size();
+        let report = &mut scanned.report;
         report.leaks_fixed = (report.image_end - scanned.referenced_end) / cluster;
         report.image_end = scanned.referenced_end;
     }
@@ -36,7 +38,7 @@ pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result
         write_header(storage, front).await?;
         flush(storage).await?;
     }
-    Ok(report)
+    Ok(scanned)
 }
 
 async fn flush<S: Storage>(storage: &S) -> Result<()> {

@@ -2,14 +2,16 @@
 //!
 //! Role: one pass over L1 and the L2 tables it names. Invalid entries are cleared on the way when that is wished.
 //!
-//! Invariant: each cluster is entered into the set of referenced ones once; whoever names it again is corrupt.
+//! Invariants: each cluster is entered into the set of referenced ones once; whoever names it again is corrupt. A table
+//! in clusters that something else names as well is never written to: it may be data, or another table.
 //!
 //! Absent on purpose: flushes and the header (`repair.rs`).
+
+use std::ops::Range;
 
 use quod_storage::{Buffer, ExtentKind, Storage};
 use roaring::RoaringTreemap;
 
-use super::Repair;
 use super::report::CheckReport;
 use crate::chain::Front;
 use crate::error::{Error, Result};
@@ -25,15 +27,29 @@ pub(super) struct Scan<'a, S> {
     geometry: Geometry,
     valid: ValidRange,
     l1_table: FileOffset,
+    mending: Mending,
     referenced: RoaringTreemap,
+    twice: RoaringTreemap,
+    obstacle: Option<String>,
     report: CheckReport,
     /// Where the data cluster before this one ended.
     last_end: Option<u64>,
 }
 
+/// Whether invalid entries are cleared.
+pub(super) enum Mending {
+    No,
+    /// Yes, but for tables that lie in clusters which an earlier pass found to be referenced twice.
+    AllBut(RoaringTreemap),
+}
+
 /// What a pass over the tables found.
 pub(super) struct Scanned {
     pub(super) report: CheckReport,
+    /// Clusters that more than one entry names.
+    pub(super) twice: RoaringTreemap,
+    /// The first of the findings that clearing entries cannot mend: one about a cluster referenced twice.
+    pub(super) obstacle: Option<String>,
     /// Where the last referenced cluster ends, in bytes.
     pub(super) referenced_end: u64,
 }
@@ -47,7 +63,7 @@ enum Verdict {
 }
 
 impl<'a, S: Storage> Scan<'a, S> {
-    pub(super) fn new(storage: &'a S, front: &Front) -> Self {
+    pub(super) fn new(storage: &'a S, front: &Front, mending: Mending) -> Self {
         let geometry = front.header.geometry();
         let report = CheckReport {
             image_end: geometry.whole_clusters(front.file_length),
@@ -59,7 +75,10 @@ impl<'a, S: Storage> Scan<'a, S> {
             geometry,
             valid: ValidRange { geometry, file_length: front.file_length },
             l1_table: front.header.l1_table(),
+            mending,
             referenced: RoaringTreemap::new(),
+            twice: RoaringTreemap::new(),
+            obstacle: None,
             report,
             last_end: None,
         }
@@ -69,7 +88,7 @@ impl<'a, S: Storage> Scan<'a, S> {
     ///
     /// # Errors
     /// A table cannot be read, or an entry cannot be cleared.
-    pub(super) async fn run(mut self, repair: Repair) -> Result<Scanned> {
+    pub(super) async fn run(mut self) -> Result<Scanned> {
         self.reference(self.l1_table, self.geometry.table_clusters());
         let mut at = 0;
         while let Some((piece_at, mut piece)) = self.next_piece(self.l1_table, &mut at).await? {
@@ -77,33 +96,33 @@ impl<'a, S: Storage> Scan<'a, S> {
             for (index, entry) in piece.iter_mut().enumerate() {
                 let Some(table) = decode_l1(*entry) else { continue };
                 let place = piece_at.plus(ENTRY * index as u64);
-                if self.judge_l1(place, table, repair).await? == Verdict::Invalid {
+                if self.judge_l1(place, table).await? == Verdict::Invalid {
                     *entry = L2Entry::Unallocated.encode();
                     cleared += 1;
                 }
             }
-            self.put_back(piece_at, piece, cleared, repair).await?;
+            self.put_back(piece_at, piece, cleared).await?;
         }
         Ok(self.sum_up())
     }
 
-    async fn judge_l1(&mut self, place: FileOffset, table: FileOffset, repair: Repair) -> Result<Verdict> {
+    async fn judge_l1(&mut self, place: FileOffset, table: FileOffset) -> Result<Verdict> {
         let clusters = self.geometry.table_clusters();
         if !self.valid.holds(table, clusters) {
             self.report.corruption(|| format!("the L1 entry at {place} names no table: {:#x}", table.0));
             return Ok(Verdict::Invalid);
         }
         if !self.reference(table, clusters) {
-            self.report.corruption(|| {
+            self.named_twice(|| {
                 format!("the L1 entry at {place} names a table at {table} that is in use already")
             });
             return Ok(Verdict::Sound);
         }
-        self.scan_table(table, repair).await?;
+        self.scan_table(table).await?;
         Ok(Verdict::Sound)
     }
 
-    async fn scan_table(&mut self, table: FileOffset, repair: Repair) -> Result<()> {
+    async fn scan_table(&mut self, table: FileOffset) -> Result<()> {
         let mut at = 0;
         while let Some((piece_at, mut piece)) = self.next_piece(table, &mut at).await? {
             let mut cleared = 0;
@@ -114,7 +133,7 @@ impl<'a, S: Storage> Scan<'a, S> {
                     cleared += 1;
                 }
             }
-            self.put_back(piece_at, piece, cleared, repair).await?;
+            self.put_back(piece_at, piece, cleared).await?;
         }
         Ok(())
     }
@@ -130,7 +149,7 @@ impl<'a, S: Storage> Scan<'a, S> {
         }
         self.last_end = Some(data.0 + self.geometry.cluster_size());
         if !self.reference(data, ClusterCount(1)) {
-            self.report.corruption(|| {
+            self.named_twice(|| {
                 format!("the L2 entry at {place} names the cluster at {data} that is in use already")
             });
         }
@@ -139,8 +158,27 @@ impl<'a, S: Storage> Scan<'a, S> {
 
     /// Enters clusters into the set; false when one was there already.
     fn reference(&mut self, at: FileOffset, clusters: ClusterCount) -> bool {
+        let mut fresh = true;
+        for cluster in self.clusters(at, clusters) {
+            if !self.referenced.insert(cluster) {
+                self.twice.insert(cluster);
+                fresh = false;
+            }
+        }
+        fresh
+    }
+
+    /// Numbers of clusters of the file.
+    fn clusters(&self, at: FileOffset, clusters: ClusterCount) -> Range<u64> {
         let first = at.0 / self.geometry.cluster_size();
-        self.referenced.insert_range(first..first + clusters.0) == clusters.0
+        first..first + clusters.0
+    }
+
+    fn named_twice(&mut self, sentence: impl Fn() -> String) {
+        if self.obstacle.is_none() {
+            self.obstacle = Some(sentence());
+        }
+        self.report.corruption(sentence);
     }
 
     /// The next piece of a table that is not a hole, from byte `at` of it on; `at` moves past it.
@@ -168,14 +206,11 @@ impl<'a, S: Storage> Scan<'a, S> {
     }
 
     /// Writes a piece with cleared entries over the old one. Crash states: each entry as it was, or cleared.
-    async fn put_back(
-        &mut self,
-        at: FileOffset,
-        piece: Vec<u64>,
-        cleared: u64,
-        repair: Repair,
-    ) -> Result<()> {
-        if cleared == 0 || repair == Repair::No {
+    async fn put_back(&mut self, at: FileOffset, piece: Vec<u64>, cleared: u64) -> Result<()> {
+        let Mending::AllBut(disputed) = &self.mending else { return Ok(()) };
+        let end = at.plus(ENTRY * piece.len() as u64);
+        let clusters = self.geometry.clusters_for(end.0 - self.geometry.whole_clusters(at.0));
+        if cleared == 0 || self.clusters(at, clusters).any(|cluster| disputed.contains(cluster)) {
             return Ok(());
         }
         let mut bytes = Buffer::zeroed(piece.len() * ENTRY as usize);
@@ -192,6 +227,7 @@ impl<'a, S: Storage> Scan<'a, S> {
         let all = self.report.image_end / cluster;
         self.report.leaks = all - header - self.referenced.len();
         let last = self.referenced.max().expect("the L1 table at least is referenced");
-        Scanned { report: self.report, referenced_end: (last + 1) * cluster }
+        let Scan { report, twice, obstacle, .. } = self;
+        Scanned { report, twice, obstacle, referenced_end: (last + 1) * cluster }
     }
 }
