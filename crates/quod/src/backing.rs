@@ -55,7 +55,7 @@ impl<S: Storage> Image<S> {
                 }
                 LayerKind::Qed(qed) => qed,
             };
-            let mapping = layer.blame(qed.lookup(self.storage(depth), at, len).await)?;
+            let mapping = layer.blame(qed.survey(self.storage(depth), at, len).await)?;
             len = mapping.len;
             let source = match mapping.entry {
                 L2Entry::Data(at) => Source::File { depth, at },

@@ -225,26 +225,30 @@ async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<()>
         check::repair_on_open(storage, front).await?;
     }
     let whole = front.header.geometry().whole_clusters(front.file_length);
-    let failed = |what: &'static str| move |source| Error::io(what, source);
-    let mut changed = false;
     if whole != front.file_length {
         // No close leaves it so (D14).
         check::refuse_if_cut_short(storage, front).await?;
-        storage
-            .set_len(whole, Held::NOTHING)
-            .await
-            .map_err(failed("the partial cluster at the end cannot be cut"))?;
+        clear_autoclear(storage, front).await?;
+        let cut = storage.set_len(whole, Held::NOTHING).await;
+        cut.map_err(|source| Error::io("the partial cluster at the end cannot be cut", source))?;
+        flush(storage).await?;
         front.file_length = whole;
-        changed = true;
     }
+    clear_autoclear(storage, front).await
+}
+
+/// What goes before every other change of a file: unknown autoclear bits vouch for things that the change may upset.
+pub(crate) async fn clear_autoclear<S: Storage>(storage: &S, front: &mut Front) -> Result<()> {
     if front.header.clear_autoclear() {
         write_header(storage, front).await?;
-        changed = true;
-    }
-    if changed {
-        storage.flush(Held::NOTHING).await.map_err(failed("the flush failed"))?;
+        flush(storage).await?;
     }
     Ok(())
+}
+
+/// Flushes a file that nobody else has yet.
+pub(crate) async fn flush<S: Storage>(storage: &S) -> Result<()> {
+    storage.flush(Held::NOTHING).await.map_err(|source| Error::io("the flush failed", source))
 }
 
 /// Writes the header over the old one.

@@ -149,8 +149,13 @@ impl Geometry {
 
     /// Bytes from a guest offset to the end of what its slice of L2 covers.
     pub(crate) fn left_in_slice(&self, at: GuestOffset) -> u64 {
-        let span = 1u64 << self.slice_span_bits();
-        span - (at.0 & (span - 1))
+        self.left_in_slices(at, 1)
+    }
+
+    /// Bytes from a guest offset to the end of what `slices` slices of L2 cover, of which its own is the first.
+    pub(crate) fn left_in_slices(&self, at: GuestOffset, slices: u64) -> u64 {
+        let bits = self.slice_span_bits();
+        (slices << bits) - (at.0 & ((1 << bits) - 1))
     }
 
     /// The cluster of the disk that a guest offset lies in.

@@ -6,11 +6,11 @@
 //! Invariant: a mapping names only bytes inside the file and past the header. It stays good while the image is open,
 //! since a cluster keeps its guest offset (D1).
 //!
-//! Absent on purpose: the backing chain (`backing.rs`), and runs that cross a slice.
+//! Absent on purpose: the backing chain (`backing.rs`), and runs that cross a slice, but for holes.
 
 use std::sync::atomic::Ordering;
 
-use quod_storage::{Buffer, Storage};
+use quod_storage::{Buffer, ExtentKind, Storage};
 
 use crate::cache::{Begin, Pinned, Slice, SliceKey, TableLevel};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +42,35 @@ impl Qed {
             }
             mapping => mapping,
         }
+    }
+
+    /// As [`lookup`](Qed::lookup), with runs over many slices where a table is a hole of the file: a table of a gibibyte
+    /// with three entries is looked through in a few steps.
+    ///
+    /// # Errors
+    /// As [`lookup`](Qed::lookup).
+    pub(crate) async fn survey<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Result<Mapping> {
+        let place = self.geometry.l2_slice(at);
+        let is_here = || {
+            let key = SliceKey { level: TableLevel::L2, index: place.index };
+            self.cache.find(key, |_| ()).is_some()
+        };
+        // A table that cannot be had is the lookup's to tell.
+        if len > self.geometry.left_in_slice(at)
+            && !is_here()
+            && let Ok(Some(table)) = self.table(storage, at).await
+        {
+            let left = self.geometry.table_bytes() - place.in_table;
+            let extent = storage.extent(table.0 + place.in_table, left).await;
+            let extent =
+                extent.map_err(|source| Error::io(format!("holes at {table} cannot be told"), source))?;
+            let slices = extent.len / SLICE_BYTES;
+            if extent.kind == ExtentKind::Hole && slices > 0 {
+                let len = len.min(self.geometry.left_in_slices(at, slices));
+                return Ok(Mapping { entry: L2Entry::Unallocated, len });
+            }
+        }
+        self.lookup(storage, at, len).await
     }
 
     async fn grew<S: Storage>(&self, storage: &S) -> Result<bool> {

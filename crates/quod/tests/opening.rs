@@ -120,6 +120,30 @@ fn autoclear_bits_are_cleared_durably_before_the_first_write() {
 }
 
 #[test]
+fn autoclear_bits_go_before_a_repair_changes_anything() {
+    let (opener, file) = closed();
+    for dirty in [true, false] {
+        set_entry(&file, 32, 5);
+        set_entry(&file, place(&file, 10), 1 << 40);
+        set_bytes(&file, length(&file), &[0xee; 4096]);
+        if dirty {
+            set_dirty(&file);
+            close(open(&opener, Path::new(DISK), Access::Write));
+        } else {
+            block_on(check(&opener, Path::new(DISK), Access::Write, Repair::Yes)).unwrap();
+        }
+        let changes = opener.record(DISK).take_changes();
+        assert!(
+            matches!(changes[..], [Op::Write { at: 0, .. }, Op::Flush, Op::Write { .. }, ..]),
+            "{changes:?}"
+        );
+        assert_eq!(changes[0].need_check(), Some(dirty), "NEED_CHECK stays as it is until the end");
+        assert_eq!(entry(&file, 32), 0);
+        assert_clean(&opener, Path::new(DISK));
+    }
+}
+
+#[test]
 fn a_clean_image_opens_without_a_change() {
     let (opener, _) = closed();
     drop(open(&opener, Path::new(DISK), Access::Write));

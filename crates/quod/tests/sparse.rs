@@ -155,3 +155,31 @@ fn a_read_only_image_names_the_holes_of_its_backing_file() {
         (BlockKind::Hole { file_offset: 1 << 20 }, 1, 8 << 20)
     );
 }
+
+#[test]
+fn tables_that_are_holes_are_looked_through_without_being_loaded() {
+    let shape = Shape { size: 8 << 40, cluster: 1 << 20, table: 16 };
+    let directory = tempfile::tempdir().expect("a directory");
+    let image = fresh(&FileOpener, &directory.path().join(DISK), shape, None);
+    let written = [1 << 20, 1 << 40, 8 << 40].map(|end: u64| end - (1 << 20));
+    written.iter().for_each(|&at| write(&image, at, &[1; 1 << 20]));
+    let name = directory.path().join(DISK);
+    close(image);
+    for access in [Access::Read, Access::Write] {
+        let image = open(&FileOpener, &name, access);
+        let (mut at, mut steps, mut data) = (0, 0, Vec::new());
+        while at < image.size() {
+            let status = block_on(image.block_status(at, image.size() - at)).unwrap();
+            if matches!(status.kind, BlockKind::Data { .. }) {
+                assert_eq!(status.len, 1 << 20);
+                data.push(at);
+            }
+            at += status.len;
+            steps += 1;
+        }
+        assert_eq!(data, written);
+        let misses = image.cache_stats().misses;
+        assert!(steps <= 20 && misses <= 10, "{steps} steps, {misses} slices for three clusters");
+        close(image);
+    }
+}

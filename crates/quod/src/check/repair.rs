@@ -10,13 +10,14 @@
 use quod_storage::{Held, Storage};
 
 use super::scan::{Mending, Scan, Scanned};
-use crate::chain::{Front, write_header};
+use crate::chain::{Front, clear_autoclear, flush, write_header};
 use crate::error::{Error, Result};
 
 /// Repairs what can be repaired.
 pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result<Scanned> {
     let mut scanned = Scan::new(storage, front, Mending::No).run().await?;
     if scanned.report.corruptions > 0 {
+        clear_autoclear(storage, front).await?;
         scanned = Scan::new(storage, front, Mending::AllBut(scanned.twice)).run().await?;
     }
     flush(storage).await?;
@@ -24,6 +25,7 @@ pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result
         return Ok(scanned);
     }
     if front.file_length != scanned.referenced_end {
+        clear_autoclear(storage, front).await?;
         let cut = storage.set_len(scanned.referenced_end, Held::NOTHING).await;
         cut.map_err(|source| Error::io("the unreferenced end of the file cannot be cut", source))?;
         flush(storage).await?;
@@ -34,13 +36,10 @@ pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result
         report.image_end = scanned.referenced_end;
     }
     if front.header.needs_check() {
+        clear_autoclear(storage, front).await?;
         front.header.set_needs_check(false);
         write_header(storage, front).await?;
         flush(storage).await?;
     }
     Ok(scanned)
-}
-
-async fn flush<S: Storage>(storage: &S) -> Result<()> {
-    storage.flush(Held::NOTHING).await.map_err(|source| Error::io("the flush failed", source))
 }

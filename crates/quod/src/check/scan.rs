@@ -32,7 +32,7 @@ pub(super) struct Scan<'a, S> {
     twice: RoaringTreemap,
     obstacle: Option<String>,
     report: CheckReport,
-    /// Where the data cluster before this one ended.
+    /// Where the data cluster before this one, under the same table, ended.
     last_end: Option<u64>,
 }
 
@@ -124,6 +124,7 @@ impl<'a, S: Storage> Scan<'a, S> {
 
     async fn scan_table(&mut self, table: FileOffset) -> Result<()> {
         let mut at = 0;
+        self.last_end = None;
         while let Some((piece_at, mut piece)) = self.next_piece(table, &mut at).await? {
             let mut cleared = 0;
             for (index, entry) in piece.iter_mut().enumerate() {
