@@ -76,7 +76,10 @@ impl<'a> Target<'a> {
     /// `Could not open 'FILE': ...`
     pub(crate) async fn open_with(&self, cache_bytes: usize) -> anyhow::Result<Disk> {
         let mut options = OpenOptions::new(self.access);
-        options.format = self.format().await?;
+        options.format = match self.format {
+            Some(_) => Some(self.format().await?),
+            None => None,
+        };
         options.backing = BackingPolicy::Local;
         options.cache_bytes = cache_bytes;
         match Disk::open(&FileOpener, self.path, &options).await {

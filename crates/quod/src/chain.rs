@@ -19,11 +19,12 @@ use crate::allocate::FileEnd;
 use crate::check;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::SECTOR;
-use crate::header::{HEADER_BYTES, Header, has_magic};
+use crate::header::{HEADER_BYTES, Header};
 use crate::inspect::BackingName;
 use crate::layer::{Layer, LayerKind, Qed, QedWriter};
 use crate::need_check::NeedCheck;
 use crate::options::{BackingPolicy, Format, OpenOptions};
+use crate::probe::{self, Guard};
 
 /// More images than this in one chain are a mistake or an attack: each costs a file descriptor.
 const MAX_DEPTH: usize = 200;
@@ -31,20 +32,13 @@ const MAX_DEPTH: usize = 200;
 /// Copies from a backing file may take this many MiB at a time.
 const COPY_BUDGET: usize = 64;
 
-/// Virtual disk formats that must not be taken for raw, by their first bytes.
-const FOREIGN: [(&[u8], &str); 5] = [
-    (b"QFI\xfb", "qcow2"),
-    (b"KDMV", "vmdk"),
-    (b"# Disk DescriptorFile", "vmdk"),
-    (b"vhdxfile", "vhdx"),
-    (b"conectix", "vpc"),
-];
-
 /// A chain, ready for requests.
 pub(crate) struct Opened<S> {
     pub(crate) layers: Vec<Layer>,
     pub(crate) storages: Vec<S>,
     pub(crate) writer: Option<QedWriter>,
+    /// For a raw image that is open for writing and was told to be raw by its first bytes.
+    pub(crate) guard: Option<Guard>,
 }
 
 /// What the first clusters of a QED file say.
@@ -62,9 +56,9 @@ pub(crate) async fn open<O: Opener>(
     top: &Path,
     options: &OpenOptions,
 ) -> Result<Opened<O::Storage>> {
-    let mut opened = Opened { layers: Vec::new(), storages: Vec::new(), writer: None };
+    let mut opened = Opened { layers: Vec::new(), storages: Vec::new(), writer: None, guard: None };
     let mut seen = HashSet::new();
-    let mut next = Some((top.to_owned(), Some(options.format)));
+    let mut next = Some((top.to_owned(), options.format));
     while let Some((name, format)) = next {
         let depth = opened.layers.len();
         let access = if depth == 0 { options.access } else { below(options.access) };
@@ -131,11 +125,12 @@ async fn add_layer<O: Opener>(
 ) -> Result<Option<(PathBuf, Option<Format>)>> {
     let storage = open_file(opener, name, access).await?;
     let blame = |error: Error| error.in_image(name);
-    let format = match format {
-        Some(format) => format,
-        None => probe_file(&storage).await.map_err(blame)?,
+    let (format, told) = match format {
+        Some(format) => (format, true),
+        None => (probe::format_of(&storage).await.map_err(blame)?, false),
     };
     if format == Format::Raw {
+        opened.guard = (!told && access == Access::Write).then(Guard::default);
         let length = storage.length().await.map_err(|source| cannot_open(name, source))?;
         opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Raw(AtomicU64::new(length)) });
         opened.storages.push(storage);
@@ -197,26 +192,6 @@ fn backing_name(bytes: &[u8], raw: bool, image: &Path) -> Result<BackingName> {
     let directory = image.parent().unwrap_or(Path::new(""));
     let path = (!is_protocol).then(|| directory.join(plain));
     Ok(BackingName { name: name.to_owned(), path, raw })
-}
-
-/// Tells the format by the first bytes.
-pub(crate) async fn probe_file<S: Storage>(storage: &S) -> Result<Format> {
-    let failed = |source| Error::io("the file cannot be read", source);
-    let wanted = storage.length().await.map_err(failed)?.min(SECTOR) as usize;
-    let start = storage.read_at(0, Buffer::zeroed(wanted).into()).await.map_err(failed)?.into_single();
-    if has_magic(&start) {
-        return Ok(Format::Qed);
-    }
-    match FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
-        None => Ok(Format::Raw),
-        Some((_, format)) => {
-            let way_out = "name the format to use it all the same, or convert it with qemu-img first";
-            Err(Error::new(
-                ErrorKind::UnsupportedFeature,
-                format!("this looks like a {format} image ({way_out})"),
-            ))
-        }
-    }
 }
 
 /// Makes a file fit for writing: no dirty image, no partial cluster at its end, no autoclear bit, all of it durable.

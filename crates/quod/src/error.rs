@@ -25,7 +25,7 @@ pub enum ErrorKind {
     Corrupt,
     /// The request reaches past the end of the disk, or the caller's argument is not possible.
     InvalidArgument,
-    /// The image was opened read-only.
+    /// The image was opened read-only, or the write would change what the file is taken for.
     ReadOnly,
     /// The image names a backing file, and the caller has not allowed to open it.
     BackingDenied,

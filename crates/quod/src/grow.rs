@@ -44,7 +44,7 @@ impl<S: Storage> Image<S> {
             return Ok(());
         }
         match &writing {
-            Writing::Raw { storage } => self.blame(self.grow_raw(*storage, size, Held::new(turn)).await),
+            Writing::Raw { storage, .. } => self.blame(self.grow_raw(*storage, size, Held::new(turn)).await),
             Writing::Qed(top) => self.blame(self.grow_qed(top, size, Held::new(turn)).await),
         }
     }

@@ -22,8 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flush::Flusher;
 use crate::layer::{Layer, LayerKind, QedWriter};
 use crate::options::{CreateOptions, Format, OpenOptions};
+use crate::probe::{Change, Guard};
 use crate::strays::Strays;
-use crate::turn::Turn;
+use crate::turn::{Turn, TurnGuard};
 use crate::write::Fua;
 
 /// An open image. Clones are the same image; it may be used from any number of tasks, and from any number of threads
@@ -44,6 +45,8 @@ struct Shared {
     growing: Turn,
     /// For a writable QED image.
     writer: Option<QedWriter>,
+    /// For a writable raw one whose format nobody named.
+    guard: Option<Guard>,
     writable: bool,
     closed: AtomicBool,
     /// The close has come to a good end.
@@ -52,7 +55,7 @@ struct Shared {
 
 /// The way to write to the top layer.
 pub(crate) enum Writing<'a, S> {
-    Raw { storage: &'a S },
+    Raw { storage: &'a S, guard: Option<&'a Guard> },
     Qed(Top<'a, S>),
 }
 
@@ -92,13 +95,14 @@ impl<S: Storage> Image<S> {
         name: &Path,
         options: &OpenOptions,
     ) -> Result<Self> {
-        let Opened { layers, storages, writer } = chain::open(opener, name, options).await?;
+        let Opened { layers, storages, writer, guard } = chain::open(opener, name, options).await?;
         let shared = Shared {
             layers,
             flusher: Flusher::default(),
             strays: Strays::default(),
             growing: Turn::default(),
             writer,
+            guard,
             writable: options.access == Access::Write,
             closed: AtomicBool::new(false),
             in_order: AtomicBool::new(false),
@@ -210,7 +214,7 @@ impl<S: Storage> Image<S> {
     async fn close_written(&self) -> Result<()> {
         self.strays().landed(&(0..u64::MAX)).await;
         let outcome = match self.way_to_write() {
-            Writing::Raw { storage } => self.flusher().flush(storage, &Held::NOTHING).await,
+            Writing::Raw { storage, .. } => self.flusher().flush(storage, &Held::NOTHING).await,
             Writing::Qed(top) => self.settle_down(&top).await,
         };
         self.blame(outcome)
@@ -295,14 +299,28 @@ impl<S: Storage> Image<S> {
                 flusher: &self.shared.flusher,
                 over_backing: self.layers().len() > 1,
             }),
-            _ => Writing::Raw { storage: self.storage(0) },
+            _ => Writing::Raw { storage: self.storage(0), guard: self.shared.guard.as_ref() },
+        }
+    }
+
+    /// Lets a change of a raw disk through its guard, where it has one.
+    pub(crate) async fn admit(
+        &self,
+        storage: &S,
+        guard: Option<&Guard>,
+        at: u64,
+        change: Change<'_>,
+    ) -> Result<Option<TurnGuard>> {
+        match guard {
+            None => Ok(None),
+            Some(guard) => self.blame(guard.admit(storage, self.strays(), at, change).await),
         }
     }
 
     /// What every request that writes ends with.
     pub(crate) async fn complete(&self, writing: &Writing<'_, S>, fua: Fua) -> Result<()> {
         let storage = match writing {
-            Writing::Raw { storage } => *storage,
+            Writing::Raw { storage, .. } => *storage,
             Writing::Qed(top) => top.storage,
         };
         match fua {

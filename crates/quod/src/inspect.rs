@@ -11,6 +11,7 @@ use quod_storage::{Access, Opener};
 use crate::chain;
 use crate::error::Result;
 use crate::options::Format;
+use crate::probe::format_of;
 use crate::units::FileOffset;
 
 /// The backing file that a header names.
@@ -76,5 +77,5 @@ pub async fn inspect<O: Opener>(opener: &O, name: &Path, access: Access) -> Resu
 /// Changes nothing.
 pub async fn probe<O: Opener>(opener: &O, name: &Path) -> Result<Format> {
     let file = chain::open_file(opener, name, Access::ReadShared).await?;
-    chain::probe_file(&file).await.map_err(|error| error.in_image(name))
+    format_of(&file).await.map_err(|error| error.in_image(name))
 }

@@ -30,6 +30,7 @@ mod layer;
 mod lookup;
 mod need_check;
 mod options;
+mod probe;
 mod ranges;
 mod read;
 mod strays;

@@ -31,8 +31,10 @@ pub enum BackingPolicy {
 /// How to open an image.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// Format of the image itself; that of a backing file follows from the header that names it.
-    pub format: Format,
+    /// Format of the image itself; that of a backing file follows from the header that names it. `None`: told by the first
+    /// bytes. A disk that is found to be raw that way must stay so, and refuses writes that would make it look like
+    /// another format: its guest could have the caller open any file.
+    pub format: Option<Format>,
     /// Reading or writing, and which other users it goes with.
     pub access: Access,
     /// Whether backing files may be opened.
@@ -44,7 +46,7 @@ pub struct OpenOptions {
 impl OpenOptions {
     /// QED, no backing file, the default cache.
     pub fn new(access: Access) -> Self {
-        let (format, backing) = (Format::Qed, BackingPolicy::Deny);
+        let (format, backing) = (Some(Format::Qed), BackingPolicy::Deny);
         OpenOptions { format, access, backing, cache_bytes: DEFAULT_CACHE_BYTES }
     }
 }

@@ -17,6 +17,7 @@ use crate::commit::{NewEntries, Top};
 use crate::error::{Error, Result};
 use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
+use crate::probe::Change;
 use crate::table::L2Entry;
 use crate::units::{FileOffset, GuestOffset};
 
@@ -68,7 +69,8 @@ impl<S: Storage> Image<S> {
         while !rest.is_empty() {
             let at = GuestOffset(at + done.len() as u64);
             let written = match &writing {
-                Writing::Raw { storage } => {
+                Writing::Raw { storage, guard } => {
+                    let _turn = self.admit(*storage, *guard, at.0, Change::Bytes(&rest)).await?;
                     self.write_file(*storage, FileOffset(at.0), rest.split_to(rest.len())).await?
                 }
                 Writing::Qed(top) => self.blame(self.write_some(top, at, &mut rest).await)?,

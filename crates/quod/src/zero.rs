@@ -13,6 +13,7 @@ use crate::commit::{NewEntries, Top};
 use crate::error::{Error, Result};
 use crate::image::{Image, Writing};
 use crate::lookup::Mapping;
+use crate::probe::Change;
 use crate::table::L2Entry;
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
 use crate::write::{Content, Fua};
@@ -62,7 +63,10 @@ impl<S: Storage> Image<S> {
 
     async fn clear(&self, writing: &Writing<'_, S>, at: u64, len: u64, wish: Wish, room: Room) -> Result<()> {
         match writing {
-            Writing::Raw { storage } => self.clear_file(*storage, FileOffset(at), len, room).await,
+            Writing::Raw { storage, guard } => {
+                let _turn = self.admit(*storage, *guard, at, Change::Zeroes(len)).await?;
+                self.clear_file(*storage, FileOffset(at), len, room).await
+            }
             Writing::Qed(top) => self.blame(self.clear_qed(top, at, len, wish, room).await),
         }
     }

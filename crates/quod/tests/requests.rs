@@ -278,7 +278,7 @@ fn the_last_part_of_a_sector_of_a_raw_disk_reads_back() {
     let opener = MemoryOpener::new();
     let name = Path::new("disk.raw");
     set_bytes(&opener.file(name), 0, &[7; 1000]);
-    let options = OpenOptions { format: Format::Raw, ..OpenOptions::new(Access::Write) };
+    let options = OpenOptions { format: Some(Format::Raw), ..OpenOptions::new(Access::Write) };
     let image = block_on(Image::open(&opener, name, &options)).unwrap();
     assert_eq!(image.size(), 1024);
     write(&image, 990, &[8; 34]);
@@ -291,7 +291,7 @@ fn a_read_behind_the_last_byte_of_a_raw_file_gives_zeroes() {
     let opener = MemoryOpener::new();
     let name = Path::new("disk.raw");
     set_bytes(&opener.file(name), 0, &[7; 1000]);
-    let options = OpenOptions { format: Format::Raw, ..OpenOptions::new(Access::Read) };
+    let options = OpenOptions { format: Some(Format::Raw), ..OpenOptions::new(Access::Read) };
     let image = block_on(Image::open(&opener, name, &options)).unwrap();
     for at in [999, 1000, 1010, 1023] {
         let wanted: Vec<u8> = (at..1024).map(|at| if at < 1000 { 7 } else { 0 }).collect();

@@ -30,7 +30,8 @@ pub(crate) enum Fault {
     /// EXPORT_NAME named no export; the protocol has no other answer to that.
     #[error("the client asked for an export that does not exist")]
     NoSuchExport,
-    /// The client moved no byte for long while it kept memory that others wait for, or while its last replies waited.
+    /// The client moved nothing, or next to nothing, while it kept memory that others wait for, or while its last
+    /// replies waited.
     #[error("the client stalled and was in the way of others")]
     Stalled,
     /// The client took too long to choose the export.

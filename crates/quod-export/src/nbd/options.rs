@@ -19,7 +19,7 @@ pub struct ExportOptions {
     /// How long a client may take for its handshake.
     pub handshake_timeout: Duration,
     /// How long a client may move no byte while it is in the way: while it holds memory that others wait for, or keeps
-    /// its connection from ending.
+    /// its connection from ending. What it moves then must also come at 4 MB a second, once this time has passed.
     pub stall_timeout: Duration,
     /// How long requests in flight may take to finish once the server shuts down.
     pub drain_timeout: Duration,

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use super::budget::{MAX_REQUESTS, Permit, Share};
 use super::codec::{Cookie, Errno, SIMPLE_REPLY_LEN, SimpleReply};
 use super::fault::Fault;
-use super::patience::patiently;
+use super::patience::Patience;
 use super::recycle::Recycler;
 use super::stream::Stream;
 
@@ -46,6 +46,8 @@ struct Queue {
     gone: usize,
     /// Bytes of all replies together.
     len: usize,
+    /// Bytes that have left, ever.
+    sent: u64,
 }
 
 /// What is left after sending as much as the stream takes.
@@ -115,14 +117,20 @@ impl Outbox {
     /// # Errors
     /// When the stream fails or the client does not read and is in the way.
     pub(crate) async fn send_all(&self, stream: &impl Stream) -> Result<(), Fault> {
+        let (mut patience, mut enough) = (Patience::new(&self.share, 0), 0);
         loop {
             listener!(self.changed => changed);
             match self.try_send(stream)? {
                 Left::Nothing if self.last.get() && self.unanswered.get() == 0 => return Ok(()),
                 Left::Nothing => changed.await,
                 Left::Something => {
+                    let (sent, waiting) = (self.queue.borrow().sent, self.len());
+                    if sent >= enough {
+                        // What waits now is a lot of its own.
+                        (patience, enough) = (Patience::new(&self.share, waiting), sent + waiting as u64);
+                    }
                     self.full.set(true);
-                    patiently(&self.share, stream.writable(), || self.last.get()).await?;
+                    patience.wait(stream.writable(), || self.last.get()).await?;
                     self.full.set(false);
                 }
             }
@@ -172,6 +180,7 @@ impl Queue {
     fn strike(&mut self, len: usize, recycler: &Recycler) {
         self.gone += len;
         self.len -= len;
+        self.sent += len as u64;
         while let Some(first) = self.replies.front()
             && first.len() <= self.gone
         {

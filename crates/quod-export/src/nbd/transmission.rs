@@ -24,7 +24,7 @@ use super::export::{Export, Plan};
 use super::fault::Fault;
 use super::inbox::Inbox;
 use super::outbox::Outbox;
-use super::patience::patiently;
+use super::patience::Patience;
 use super::stream::Stream;
 
 /// Replies of this many bytes are sent before the next request is looked at, so that the client can begin with them.
@@ -108,16 +108,18 @@ impl<S: Stream> Connection<S> {
             (Command::Write, Ok(plan)) => {
                 let permit = self.admit(request.length as usize).await?;
                 let mut payload = self.export.recycler.take(request.length as usize);
-                inbox
-                    .expect_payload(&self.stream, &mut payload, async || self.more_of_a_request().await)
-                    .await?;
+                let mut patience = Patience::new(&self.share, payload.len());
+                let wait = async || self.more_of_a_request(&mut patience).await;
+                inbox.expect_payload(&self.stream, &mut payload, wait).await?;
                 self.start(request, plan, permit, Some(payload));
                 Ok(())
             }
             (Command::Write, Err(errno)) => {
                 let permit = self.admit(0).await?;
                 let length = request.length as usize;
-                inbox.skip(&self.stream, length, async || self.more_of_a_request().await).await?;
+                let mut patience = Patience::new(&self.share, length);
+                let wait = async || self.more_of_a_request(&mut patience).await;
+                inbox.skip(&self.stream, length, wait).await?;
                 self.refuse(request, errno, permit);
                 Ok(())
             }
@@ -153,9 +155,9 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Waits for the rest of a payload.
-    async fn more_of_a_request(&self) -> Result<(), Fault> {
+    async fn more_of_a_request(&self, patience: &mut Patience<'_>) -> Result<(), Fault> {
         self.outbox.send_now(&self.stream)?;
-        patiently(&self.share, self.stream.readable(), || self.closing.is_said()).await
+        patience.wait(self.stream.readable(), || self.closing.is_said()).await
     }
 
     fn refuse(&self, request: Request, errno: Errno, permit: Permit) {
