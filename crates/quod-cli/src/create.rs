@@ -11,12 +11,12 @@ mod options;
 mod plan;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use quod::{CreateOptions, Format, NewBacking};
-use quod_storage::{FileOpener, FileStorage, Held, Opener, Storage};
+use quod_storage::{Existing, FileOpener, FileStorage, Held, Opener, Storage};
 
 use crate::open::{Disk, sentence, system_sentence};
 use crate::output;
@@ -69,18 +69,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let file = args.file.as_deref().ok_or_else(|| anyhow!("Expecting image file name"))?;
     let options = FormatOptions::gather(args, file)?;
     let plan = Plan::make(file, options, args.backing_unsafe)?;
-    if !args.quiet {
-        writeln!(out, "{plan}")?;
-        out.flush()?;
-    }
+    let told = if args.quiet { Ok(()) } else { writeln!(out, "{plan}").and_then(|()| out.flush()) };
+    // What cannot be told can be done all the same.
     make(&plan)?;
+    told?;
     Ok(0)
 }
 
 fn make(plan: &Plan<'_>) -> anyhow::Result<()> {
     quod::block_on(async {
         match plan.format {
-            Format::Raw => make_raw(plan.file, plan.size).await,
+            Format::Raw => make_raw(plan.file, plan.size, Existing::Empty).await,
             Format::Qed => make_qed(plan.file, &plan.engine_options()).await,
         }
     })
@@ -98,7 +97,8 @@ pub(crate) async fn make_qed(file: &Path, options: &CreateOptions) -> anyhow::Re
             Some(system) => format!("Could not create '{}': {system}", file.display()),
             None => why,
         };
-        anyhow!("{}: {why}", file.display())
+        let told = format!("{}: {why}", file.display());
+        anyhow!(error).context(told)
     })
 }
 
@@ -106,16 +106,23 @@ pub(crate) async fn make_qed(file: &Path, options: &CreateOptions) -> anyhow::Re
 ///
 /// # Errors
 /// `FILE: Could not create 'FILE': ...`
-pub(crate) async fn make_raw(file: &Path, size: u64) -> anyhow::Result<()> {
+pub(crate) async fn make_raw(file: &Path, size: u64, existing: Existing) -> anyhow::Result<()> {
     let made = async {
-        let storage: FileStorage = FileOpener.create(file).await?;
+        let storage: FileStorage = FileOpener.create(file, existing).await?;
         storage.set_len(size.next_multiple_of(512), Held::NOTHING).await?;
         storage.flush(Held::NOTHING).await
     };
-    let told = made.await;
-    told.map_err(|error| {
+    made.await.map_err(|error| {
         let name = file.display();
-        anyhow!("{name}: Could not create '{name}': {}", system_sentence(&error))
+        let told = format!("{name}: Could not create '{name}': {}", system_sentence(&error));
+        anyhow!(error).context(told)
+    })
+}
+
+/// Whether an image was not made since a file of its name is to be kept.
+pub(crate) fn exists_already(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|system| system.kind() == io::ErrorKind::AlreadyExists)
     })
 }
 

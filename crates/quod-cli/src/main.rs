@@ -84,9 +84,10 @@ fn run(verb: &Verb) -> anyhow::Result<u8> {
 /// Prints help, the version, or what is wrong with the arguments; the latter exits with 1, as the reference tools do.
 fn refuse(refusal: &clap::Error) -> ExitCode {
     // Nobody is left to tell when even this cannot be printed.
-    let printed = refusal.print().is_ok();
-    match refusal.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed => ExitCode::SUCCESS,
+    let printed = refusal.print().map_err(anyhow::Error::from);
+    match (refusal.kind(), printed) {
+        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, Ok(())) => ExitCode::SUCCESS,
+        (_, Err(error)) if output::reader_is_gone(&error) => ExitCode::from(output::READER_GONE),
         _ => ExitCode::FAILURE,
     }
 }

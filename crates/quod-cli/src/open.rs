@@ -141,7 +141,8 @@ pub(crate) fn system_sentence(error: &io::Error) -> String {
     without_number(&error.to_string()).to_owned()
 }
 
-fn without_number(text: &str) -> &str {
+/// A sentence that ends with a system error, without its number.
+pub(crate) fn without_number(text: &str) -> &str {
     match text.rfind(" (os error ") {
         Some(at) if text.ends_with(')') => &text[..at],
         _ => text,

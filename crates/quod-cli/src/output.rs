@@ -11,6 +11,8 @@ use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 
 use clap::ValueEnum;
 
+use crate::open::system_sentence;
+
 /// Exit code when the reader of standard output is gone: what a shell shows for a program that SIGPIPE ended.
 pub(crate) const READER_GONE: u8 = 141;
 
@@ -24,9 +26,26 @@ pub(crate) enum OutputFormat {
     Json,
 }
 
+/// Standard output for a verb's results. Its errors say that it was not the image that failed.
+pub(crate) struct Results(BufWriter<StdoutLock<'static>>);
+
 /// Opens standard output for a verb's results. Flush it at the end: what cannot be printed is a failure.
-pub(crate) fn results() -> BufWriter<StdoutLock<'static>> {
-    BufWriter::new(io::stdout().lock())
+pub(crate) fn results() -> Results {
+    Results(BufWriter::new(io::stdout().lock()))
+}
+
+impl Write for Results {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(of_output)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(of_output)
+    }
+}
+
+fn of_output(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("Could not write to standard output: {}", system_sentence(&error)))
 }
 
 /// Whether an error is nothing but a closed pipe on our own output.

@@ -11,17 +11,17 @@
 mod address;
 mod stop;
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use quod::{CreateOptions, Format};
 use quod_export::nbd::{ExportOptions, Server, Summary};
-use quod_storage::Access;
+use quod_storage::{Access, Existing};
 
-use crate::create::{make_qed, make_raw};
-use crate::open::{Disk, Target, format_named, name_of};
+use crate::create::{exists_already, make_qed, make_raw};
+use crate::open::{Disk, Target, format_named, name_of, without_number};
 use crate::output;
 use crate::sizes::{ThreeDigits, parse_size};
 use stop::Stop;
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Make an empty disk of this size when FILE is missing or empty
     #[arg(long, value_name = "SIZE")]
     create: Option<String>,
-    /// The format of FILE: qed or raw; told by its first bytes when not given
+    /// The format of FILE: qed or raw; when not given, qed with --create, and otherwise told by its first bytes
     #[arg(short, long, value_name = "FMT")]
     format: Option<String>,
     /// The image file
@@ -67,7 +67,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         create_if_missing(args, size("image size", text)?)?;
     }
     let access = if args.read_only { Access::Read } else { Access::Write };
-    let target = Target { path: &args.file, format: args.format.as_deref(), access };
+    // With `--create` the caller has said what FILE is.
+    let format = args.format.as_deref().or(args.create.as_ref().map(|_| name_of(Format::Qed)));
+    let target = Target { path: &args.file, format, access };
     let disk = quod::block_on(target.open_with(cache_bytes))?;
     let served = serve(args, &disk, &stop);
     let closed = quod::block_on(disk.close());
@@ -87,31 +89,24 @@ fn create_if_missing(args: &Args, size: u64) -> anyhow::Result<()> {
     let Some(format) = args.format.as_deref().map_or(Some(Format::Qed), format_named) else {
         bail!("{}: Unknown file format '{}'", file.display(), args.format.as_deref().unwrap_or_default());
     };
-    // What another process makes in the same moment is not ours to empty.
-    match OpenOptions::new().write(true).create_new(true).open(file) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty_file(file) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => {
-            bail!("{0}: Could not create '{0}': {1}", file.display(), crate::open::system_sentence(&error))
-        }
+    // Here only to wait for nobody; the creation looks again once it has the lock.
+    if fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0) {
+        return Ok(());
     }
     let made = quod::block_on(async {
+        let existing = Existing::Keep;
         match format {
-            Format::Qed => make_qed(file, &CreateOptions::new(size)).await,
-            Format::Raw => make_raw(file, size).await,
+            Format::Qed => make_qed(file, &CreateOptions { existing, ..CreateOptions::new(size) }).await,
+            Format::Raw => make_raw(file, size, existing).await,
         }
     });
-    if made.is_err() && is_empty_file(file) {
-        fs::remove_file(file).with_context(|| format!("{}: an empty file stays behind", file.display()))?;
+    match made {
+        Err(error) if exists_already(&error) => return Ok(()),
+        made => made?,
     }
-    made?;
+    let size = size.next_multiple_of(512);
     say(&format!("Created {}: {} ({size} bytes), {}.", file.display(), ThreeDigits(size), name_of(format)));
     Ok(())
-}
-
-fn is_empty_file(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
 }
 
 fn serve(args: &Args, disk: &Disk, stop: &Stop) -> anyhow::Result<Summary> {
@@ -151,8 +146,9 @@ fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: quod::Result<(
         output::complain(&why);
         code = 1;
     };
+    let has_served = served.is_ok();
     match served {
-        Err(error) => fail(format!("{error:#}")),
+        Err(error) => fail(without_number(&format!("{error:#}")).to_owned()),
         Ok(Summary { cut: 0, .. }) => {}
         Ok(summary) => fail(format!(
             "{} clients were cut off with requests in flight: of what these wrote and were not told about, any part may \
@@ -165,6 +161,7 @@ fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: quod::Result<(
             "{name} was not closed in order: {error}\nWhat clients wrote since their last flush that succeeded may be lost. \
              The image is marked, and is checked when it is next opened for writing."
         )),
+        Ok(()) if !has_served => {}
         Ok(()) if args.read_only => say(&format!("Closed {name}.")),
         Ok(()) => say(&format!("Closed {name}: everything written is in it, and it is clean.")),
     }

@@ -180,3 +180,18 @@ fn the_options_are_listed() {
     room.quod(&["create"]).exits(1);
     assert!(!room.path("x.qed").exists());
 }
+
+#[test]
+fn what_cannot_be_printed_is_not_taken_for_the_images_fault() {
+    let room = Room::new();
+    let script = |verb: &str| format!("'{QUOD}' {verb} > /dev/full");
+    let run = |verb: &str| room.run("bash", &["-c", &script(verb)], "");
+    let told = "Could not write to standard output: No space left on device\n";
+    run("create a.qed 1M").exits(1).tells(told);
+    room.quod(&["check", "a.qed"]).exits(0);
+    for verb in ["info a.qed", "check a.qed", "map a.qed", "compare a.qed a.qed"] {
+        run(verb).exits(1).tells(told);
+    }
+    let gone = format!("(sleep 0.2; '{QUOD}' --help) | true; exit ${{PIPESTATUS[0]}}");
+    room.run("bash", &["-c", &gone], "").exits(141);
+}

@@ -4,6 +4,8 @@ mod common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use common::serving::Serving;
 use common::{QUOD, Room};
@@ -181,4 +183,75 @@ fn without_room_only_what_needs_room_fails_until_there_is_room_again() {
         room.quod(&[&["io", "-r"], &args[..], &["a.qed"]].concat()).exits(0);
         std::fs::remove_file(room.path("a.qed")).unwrap();
     }
+}
+
+#[test]
+fn a_creation_that_found_no_room_leaves_nothing_to_be_taken_for_a_disk() {
+    let room = Room::new();
+    for verb in [&["create", "a.qed", "1G"][..], &["serve", "--create", "1G", "a.qed"]] {
+        let small = ["--fsize=100000:", QUOD];
+        room.peer("prlimit", &[&small[..], verb].concat()).exits(1).tells("File too large");
+        assert_eq!(room.read("a.qed").len(), 0);
+    }
+    let serving = Serving::start(&room, &["--create", "1000", "a.qed"]);
+    assert!(serving.welcome.starts_with("Created a.qed: 1 KiB (1024 bytes), qed.\n"), "{}", serving.welcome);
+    serving.stop("-TERM").exits(0);
+    room.write("b.img", &[0; 4096]);
+    room.quod(&["serve", "--create", "1G", "b.img"]).exits(1).tells("not in QED format");
+    assert_eq!(room.read("b.img").len(), 4096);
+}
+
+#[test]
+fn of_two_servers_that_create_one_makes_the_image_and_nobody_empties_it() {
+    for _ in 0..4 {
+        let room = Room::new();
+        let start = |socket: &str| {
+            let mut command = room.command(QUOD);
+            command.args(["serve", "--create", "64M", "--socket", socket, "a.qed"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is our command")
+        };
+        let servers = ["one.sock", "two.sock"].map(|socket| (socket, start(socket)));
+        let uri = |socket: &str| format!("nbd+unix:///?socket={}", room.path(socket).display());
+        let writes = |socket: &str| {
+            let uri = uri(socket);
+            room.peer("qemu-io", &["-f", "raw", "-c", "write -P 90 0 64k", "-c", "flush", &uri]).code
+                == Some(0)
+        };
+        // The one that has the lock serves; the other one waits for it for a second.
+        let first = (0..100)
+            .find_map(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                servers.iter().position(|(socket, _)| room.path(socket).exists() && writes(socket))
+            })
+            .expect("one of them serves");
+        let [one, two] = servers;
+        let (first, second) = if first == 0 { (one, two) } else { (two, one) };
+        let stop = |mut child: Child| {
+            Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
+            child.wait().expect("it is our child").code()
+        };
+        assert_eq!(stop(first.1), Some(0));
+        // It serves by now, or it has given up.
+        std::thread::sleep(Duration::from_millis(300));
+        stop(second.1);
+        room.quod(&["io", "-r", "-c", "read -P 90 0 64k", "a.qed"]).exits(0);
+        room.quod(&["check", "a.qed"]).exits(0);
+    }
+}
+
+#[test]
+fn a_disk_that_was_guessed_to_be_raw_stays_raw() {
+    let room = Room::new();
+    room.write("a.img", &[b'E'; 4096]);
+    room.write("qed", b"QED\0 and the name of a file of the host");
+    let write = ["-f", "raw", "-c", "write -s qed 0 512"];
+    let serving = Serving::start(&room, &["a.img"]);
+    let refused = room.peer("qemu-io", &[&write[..], &[serving.uri()]].concat()).exits(1);
+    assert!(refused.out.contains("Operation not permitted"), "{refused:?}");
+    room.peer("qemu-io", &["-f", "raw", "-c", "write -P 1 512 3584", serving.uri()]).exits(0);
+    serving.stop("-TERM").exits(0).tells("name its format");
+    room.quod(&["io", "-c", "write -s qed 0 512", "a.img"]).exits(1);
+    let serving = Serving::start(&room, &["--format", "raw", "a.img"]);
+    room.peer("qemu-io", &[&write[..], &[serving.uri()]].concat()).exits(0);
+    serving.stop("-TERM").exits(0);
 }

@@ -9,7 +9,7 @@
 use std::io;
 use std::path::Path;
 
-use quod_storage::{Access, FileId, Held, Opener, Storage};
+use quod_storage::{Access, Existing, FileId, Held, Opener, Storage};
 
 use crate::disk::SimStorage;
 use crate::world::World;
@@ -27,9 +27,12 @@ impl Opener for SimOpener {
         self.world.find(name).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    async fn create(&self, name: &Path) -> io::Result<SimStorage> {
+    async fn create(&self, name: &Path, existing: Existing) -> io::Result<SimStorage> {
         let file = self.world.file(name);
         if file.length().await? > 0 {
+            if existing == Existing::Keep {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
             file.set_len(0, Held::NOTHING).await?;
         }
         Ok(file)

@@ -18,8 +18,8 @@ use rustix::io::{Errno, preadv, pwritev};
 use smallvec::SmallVec;
 
 use crate::{
-    Access, Alignment, Buffer, Buffers, Extent, ExtentKind, FileId, Held, MEMORY_ALIGNMENT, Opener, Storage,
-    lock,
+    Access, Alignment, Buffer, Buffers, Existing, Extent, ExtentKind, FileId, Held, MEMORY_ALIGNMENT, Opener,
+    Storage, lock,
 };
 
 /// Zeroes are written in pieces of at most this many bytes where the file system cannot make them itself.
@@ -177,14 +177,18 @@ impl Opener for FileOpener {
         FileStorage::open(name, access, OpenOptions::new().read(true).write(access == Access::Write))
     }
 
-    async fn create(&self, name: &Path) -> io::Result<FileStorage> {
-        // Emptied only once the lock is had: another's image must survive a refused create.
+    async fn create(&self, name: &Path, existing: Existing) -> io::Result<FileStorage> {
+        // Looked at and emptied only once the lock is had: another's image must survive a refused create, and one that
+        // another makes in this moment.
         let options = &mut OpenOptions::new();
         let storage = FileStorage::open(
             name,
             Access::Write,
             options.read(true).write(true).create(true).truncate(false),
         )?;
+        if existing == Existing::Keep && storage.file.metadata()?.len() > 0 {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         storage.file.set_len(0)?;
         storage.file.sync_all()?;
         let directory = match name.parent() {

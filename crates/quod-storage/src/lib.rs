@@ -212,6 +212,16 @@ pub struct FileId {
     pub inode: u64,
 }
 
+/// What a creation does with a file that is there already and not empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Empties it.
+    #[default]
+    Empty,
+    /// Leaves it as it is, and fails.
+    Keep,
+}
+
 /// Opens files by name: what the engine follows backing names with.
 #[allow(async_fn_in_trait, reason = "as for Storage")]
 pub trait Opener {
@@ -225,12 +235,12 @@ pub trait Opener {
     /// `InvalidInput` when the name is not one of a regular file.
     async fn open(&self, name: &Path, access: Access) -> io::Result<Self::Storage>;
 
-    /// Makes an empty file, locked for writing: an existing one is emptied once its lock is had. The name is durable
-    /// when this returns.
+    /// Makes an empty file, locked for writing. What becomes of an existing one is decided once its lock is had. The name is
+    /// durable when this returns.
     ///
     /// # Errors
-    /// As [`open`](Opener::open).
-    async fn create(&self, name: &Path) -> io::Result<Self::Storage>;
+    /// As [`open`](Opener::open); `AlreadyExists` when a file that is not empty is to be kept.
+    async fn create(&self, name: &Path, existing: Existing) -> io::Result<Self::Storage>;
 
     /// Tells which file the name stands for, without opening it.
     ///

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Access, Alignment, Buffers, Extent, ExtentKind, FileId, Held, Opener, Storage};
+use crate::{Access, Alignment, Buffers, Existing, Extent, ExtentKind, FileId, Held, Opener, Storage};
 
 const PAGE: u64 = 4096;
 
@@ -205,8 +205,11 @@ impl Opener for MemoryOpener {
         Ok(self.find(name)?.1)
     }
 
-    async fn create(&self, name: &Path) -> io::Result<Memory> {
+    async fn create(&self, name: &Path, existing: Existing) -> io::Result<Memory> {
         let file = self.file(name);
+        if existing == Existing::Keep && file.length().await? > 0 {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         file.lock().set_len(0);
         Ok(file)
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use futures_lite::future::block_on;
 use proptest::prelude::*;
 use quod_storage::{
-    Access, Buffer, Buffers, ExtentKind, FileOpener, FileStorage, Held, Memory, MemoryOpener, Opener, Storage,
+    Access, Buffer, Buffers, Existing, ExtentKind, FileOpener, FileStorage, Held, Memory, MemoryOpener,
+    Opener, Storage,
 };
 
 /// A new file and a new memory.
@@ -18,7 +19,8 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let file = block_on(FileOpener.create(&directory.path().join("file"))).expect("a new file");
+        let file =
+            block_on(FileOpener.create(&directory.path().join("file"), Existing::Empty)).expect("a new file");
         Pair { _directory: directory, file, memory: Memory::new() }
     }
 }
@@ -236,10 +238,14 @@ fn names_in_memory_behave_as_names_of_files() {
     let opener = MemoryOpener::new();
     let [one, two] = ["one", "two"].map(PathBuf::from);
     assert_eq!(block_on(opener.open(&one, Access::Read)).unwrap_err().kind(), std::io::ErrorKind::NotFound);
-    block_on(opener.create(&one)).unwrap().write(0, &[b"bytes"]).unwrap();
-    block_on(opener.create(&two)).unwrap();
+    block_on(opener.create(&one, Existing::Empty)).unwrap().write(0, &[b"bytes"]).unwrap();
+    block_on(opener.create(&two, Existing::Empty)).unwrap();
     let id = |name: &Path| block_on(opener.identify(name)).unwrap();
     assert_ne!(id(&one), id(&two));
     assert_eq!(block_on(opener.open(&one, Access::Read)).unwrap().read(0, &[5]).unwrap(), b"bytes");
-    assert_eq!(Bytes::len(&block_on(opener.create(&one)).unwrap()), 0, "emptied");
+    assert_eq!(Bytes::len(&block_on(opener.create(&one, Existing::Empty)).unwrap()), 0, "emptied");
+    assert_eq!(Bytes::len(&block_on(opener.create(&one, Existing::Keep)).unwrap()), 0, "nothing to keep");
+    block_on(opener.create(&two, Existing::Empty)).unwrap().write(0, &[b"bytes"]).unwrap();
+    let kept = block_on(opener.create(&two, Existing::Keep)).map(drop);
+    assert_eq!(kept.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
 }

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use futures_lite::future::block_on;
-use quod_storage::{Access, Buffer, Buffers, FileOpener, FileStorage, Held, LockConflict, Opener, Storage};
+use quod_storage::{
+    Access, Buffer, Buffers, Existing, FileOpener, FileStorage, Held, LockConflict, Opener, Storage,
+};
 
 fn open(name: &Path, access: Access) -> std::io::Result<FileStorage> {
     block_on(FileOpener.open(name, access))
@@ -71,12 +73,33 @@ fn a_lock_that_goes_away_within_a_second_is_waited_for() {
 fn a_refused_creation_leaves_the_file_alone() {
     let (_directory, name) = file();
     let reader = open(&name, Access::Read).unwrap();
-    assert_locked(block_on(FileOpener.create(&name)), &name);
+    assert_locked(block_on(FileOpener.create(&name, Existing::Empty)), &name);
     assert_eq!(fs::read(&name).unwrap(), [7; 5000]);
     drop(reader);
-    let created = block_on(FileOpener.create(&name)).unwrap();
+    let created = block_on(FileOpener.create(&name, Existing::Empty)).unwrap();
     assert_eq!(block_on(created.length()).unwrap(), 0);
     assert_locked(open(&name, Access::Read), &name);
+}
+
+#[test]
+fn a_creation_that_keeps_what_exists_looks_once_it_has_the_lock() {
+    let (directory, name) = file();
+    let kept = block_on(FileOpener.create(&name, Existing::Keep));
+    assert_eq!(kept.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(&name).unwrap(), [7; 5000]);
+    let new = directory.path().join("new");
+    let first = block_on(FileOpener.create(&new, Existing::Keep)).unwrap();
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| block_on(FileOpener.create(&new, Existing::Keep)));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        block_on(first.write_at(0, Buffer::copy_of(b"an image").into())).unwrap();
+        drop(first);
+        let second = second.join().expect("no panic");
+        assert_eq!(second.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    });
+    assert_eq!(fs::read(&new).unwrap(), b"an image");
+    fs::write(&new, b"").unwrap();
+    block_on(FileOpener.create(&new, Existing::Keep)).expect("an empty file is nothing to keep");
 }
 
 #[test]
@@ -94,7 +117,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
         for access in [Access::Read, Access::ReadShared, Access::Write] {
             open(bad, access).expect_err("no regular file");
         }
-        block_on(FileOpener.create(bad)).expect_err("nothing is made there");
+        block_on(FileOpener.create(bad, Existing::Empty)).expect_err("nothing is made there");
     }
     let alias = directory.path().join("alias");
     symlink(&name, &alias).unwrap();
@@ -110,7 +133,7 @@ fn a_missing_file_is_not_made_by_an_open() {
     }
     assert!(!missing.exists());
     assert_eq!(block_on(FileOpener.identify(&missing)).unwrap_err().kind(), std::io::ErrorKind::NotFound);
-    block_on(FileOpener.create(&missing.join("deeper"))).expect_err("no such directory");
+    block_on(FileOpener.create(&missing.join("deeper"), Existing::Empty)).expect_err("no such directory");
 }
 
 #[test]

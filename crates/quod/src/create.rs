@@ -2,7 +2,7 @@
 //!
 //! Role: an empty L1, then the header that makes the file an image, then a flush.
 //!
-//! Crash states: no image (no magic), or the whole empty image.
+//! Crash states: no image (no magic), or the whole empty image. A failure leaves an empty file.
 //!
 //! Absent on purpose: looking at the backing file. Whether it is there is for the caller to find out.
 
@@ -18,10 +18,21 @@ use crate::units::FileOffset;
 
 pub(crate) async fn create<O: Opener>(opener: &O, name: &Path, options: &CreateOptions) -> Result<()> {
     let header = header_of(options)?;
-    let geometry = header.geometry();
+    let made = opener.create(name, options.existing).await;
+    let storage = made.map_err(|source| Error::io("the file cannot be made", source))?;
+    let made = fill(&storage, &header, options).await;
+    if made.is_err()
+        && let Err(error) = storage.set_len(0, Held::NOTHING).await
+    {
+        // A file of zeroes that is no image yet; the first error is on its way to the caller.
+        tracing::warn!(%error, name = %name.display(), "what was made of a failed image stays behind");
+    }
+    made
+}
+
+async fn fill<S: Storage>(storage: &S, header: &Header, options: &CreateOptions) -> Result<()> {
     let failed = |what: &'static str| move |source| Error::io(what, source);
-    let storage = opener.create(name).await.map_err(failed("the file cannot be made"))?;
-    let length = header.l1_table().0 + geometry.table_bytes();
+    let length = header.l1_table().0 + header.geometry().table_bytes();
     storage.set_len(length, Held::NOTHING).await.map_err(failed("no room for the L1 table"))?;
     storage.flush(Held::NOTHING).await.map_err(failed("the flush failed"))?;
     let mut start = vec![0; HEADER_BYTES];

@@ -66,10 +66,11 @@ impl<S> Clone for Image<S> {
 }
 
 impl<S: Storage> Image<S> {
-    /// Makes a new, empty QED image, durably. An existing file of that name is emptied, once its lock is had.
+    /// Makes a new, empty QED image, durably. An existing file of that name is emptied or kept, once its lock is had.
     ///
     /// # Errors
-    /// `InvalidArgument` for a geometry or size that the format forbids; `Locked`; `Io`.
+    /// `InvalidArgument` for a geometry or size that the format forbids; `Locked`; `Io`, with `AlreadyExists` from the system
+    /// for a file that is kept.
     ///
     /// # Cancellation
     /// May leave a file that is no image yet.

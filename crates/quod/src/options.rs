@@ -4,7 +4,7 @@
 //!
 //! Absent on purpose: judging them. `create.rs` and `chain.rs` do that, where they are put to use.
 
-use quod_storage::Access;
+use quod_storage::{Access, Existing};
 
 /// What a table cache may take unless told otherwise, in bytes: 12.5 MiB.
 pub const DEFAULT_CACHE_BYTES: usize = 50 * 256 * 1024;
@@ -71,11 +71,20 @@ pub struct CreateOptions {
     pub table_size: u32,
     /// What unallocated clusters read from.
     pub backing: Option<NewBacking>,
+    /// What becomes of a file of that name that is not empty.
+    pub existing: Existing,
 }
 
 impl CreateOptions {
-    /// A disk of `size` bytes in the default geometry: clusters of 64 KiB, tables of 4 clusters.
+    /// A disk of `size` bytes in the default geometry: clusters of 64 KiB, tables of 4 clusters. An existing file is
+    /// emptied.
     pub fn new(size: u64) -> Self {
-        CreateOptions { size, cluster_size: 64 << 10, table_size: 4, backing: None }
+        CreateOptions {
+            size,
+            cluster_size: 64 << 10,
+            table_size: 4,
+            backing: None,
+            existing: Existing::Empty,
+        }
     }
 }

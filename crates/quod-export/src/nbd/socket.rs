@@ -45,7 +45,7 @@ pub enum BindError {
     #[error("{}: exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
     /// The system said no.
-    #[error("{}: cannot listen on this socket: {source}", .path.display())]
+    #[error("{}: cannot listen on this socket", .path.display())]
     Io {
         /// The socket's name.
         path: PathBuf,

@@ -75,10 +75,10 @@ impl Case {
         });
         let backing = self.backing.map(|(format, _)| NewBacking { name: "base".to_owned(), format });
         let options = CreateOptions {
-            size: self.size,
             cluster_size: self.cluster_size,
             table_size: self.table_size,
             backing,
+            ..CreateOptions::new(self.size)
         };
         let opener = world.opener();
         let made = async move { Image::create(&opener, disk(), &options).await };

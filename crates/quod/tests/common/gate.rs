@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use futures_lite::future::block_on;
-use quod_storage::{Access, Alignment, Buffers, Extent, FileId, Held, Memory, MemoryOpener, Opener, Storage};
+use quod_storage::{
+    Access, Alignment, Buffers, Existing, Extent, FileId, Held, Memory, MemoryOpener, Opener, Storage,
+};
 
 /// What kind of operation waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,8 +260,8 @@ impl Opener for GateOpener {
         Ok(Gated { inner: self.plain.open(name, access).await?, gate: self.gate.clone() })
     }
 
-    async fn create(&self, name: &Path) -> io::Result<Gated> {
-        Ok(Gated { inner: self.plain.create(name).await?, gate: self.gate.clone() })
+    async fn create(&self, name: &Path, existing: Existing) -> io::Result<Gated> {
+        Ok(Gated { inner: self.plain.create(name, existing).await?, gate: self.gate.clone() })
     }
 
     async fn identify(&self, name: &Path) -> io::Result<FileId> {

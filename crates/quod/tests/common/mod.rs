@@ -42,7 +42,8 @@ impl Shape {
 
     pub(crate) fn options(&self, backing: Option<(&str, Format)>) -> CreateOptions {
         let backing = backing.map(|(name, format)| NewBacking { name: name.to_owned(), format });
-        CreateOptions { size: self.size, cluster_size: self.cluster, table_size: self.table, backing }
+        let (cluster_size, table_size) = (self.cluster, self.table);
+        CreateOptions { cluster_size, table_size, backing, ..CreateOptions::new(self.size) }
     }
 
     pub(crate) fn cluster(&self) -> u64 {

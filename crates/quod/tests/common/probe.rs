@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quod_storage::{Access, Alignment, Buffers, Extent, FileId, Held, Memory, MemoryOpener, Opener, Storage};
+use quod_storage::{
+    Access, Alignment, Buffers, Existing, Extent, FileId, Held, Memory, MemoryOpener, Opener, Storage,
+};
 
 /// One operation that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,8 +163,8 @@ impl Opener for ProbeOpener {
         Ok(self.wrap(name, self.plain.open(name, access).await?))
     }
 
-    async fn create(&self, name: &Path) -> io::Result<Probe> {
-        Ok(self.wrap(name, self.plain.create(name).await?))
+    async fn create(&self, name: &Path, existing: Existing) -> io::Result<Probe> {
+        Ok(self.wrap(name, self.plain.create(name, existing).await?))
     }
 
     async fn identify(&self, name: &Path) -> io::Result<FileId> {
