@@ -8,6 +8,7 @@
 //!
 //! Absent on purpose: a free list. What a failed or cancelled request leaves behind is leaked until a check.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +40,8 @@ struct State {
     at_most: u64,
     /// End of the last cluster that an entry names, or that lay in the file when it was opened.
     referenced: u64,
+    /// Where a write found no room on the file system.
+    wanting: Option<Range<u64>>,
 }
 
 impl FileEnd {
@@ -49,16 +52,32 @@ impl FileEnd {
         FileEnd {
             geometry,
             ahead,
-            state: Mutex::new(State { next: length, at_least: length, at_most: length, referenced: length }),
+            state: Mutex::new(State {
+                next: length,
+                at_least: length,
+                at_most: length,
+                referenced: length,
+                wanting: None,
+            }),
             turn: Turn::default(),
         }
     }
 
-    /// Hands out clusters that lie one after another.
+    /// Hands out clusters that lie one after another. After want of room, only once there is some again: what a failed
+    /// write had is leaked (D1), and a guest that tries again for hours must not make the file longer with every try.
     ///
     /// # Errors
-    /// `NoSpace` when the file would become longer than a file can be.
-    pub(crate) fn allocate(&self, clusters: ClusterCount) -> Result<FileOffset> {
+    /// `NoSpace` when there is still no room, or the file would become longer than a file can be; what the system says.
+    pub(crate) async fn allocate<S: Storage>(
+        &self,
+        storage: &S,
+        clusters: ClusterCount,
+        held: &Held,
+    ) -> Result<FileOffset> {
+        let wanting = self.state().wanting.clone();
+        if let Some(room) = wanting {
+            self.look_for_room(storage, room, held).await?;
+        }
         let mut state = self.state();
         let at = state.next;
         let end =
@@ -75,21 +94,54 @@ impl FileEnd {
         }
     }
 
-    /// Makes the file long enough for what ends at `end`, and then lets entries name it: `within` is how far they may.
+    /// Tries whether what could not be written would have room now.
+    async fn look_for_room<S: Storage>(&self, storage: &S, room: Range<u64>, held: &Held) -> Result<()> {
+        let turn = self.turn.take().await;
+        if self.state().wanting.as_ref() != Some(&room) {
+            return Ok(());
+        }
+        let len = room.end - room.start;
+        let protected = Held::new(Arc::new((held.clone(), turn.clone())));
+        let taken = storage.write_zeroes(room.start, len, protected.clone()).await;
+        taken.map_err(|source| Error::io(format!("no room for {len} bytes, as before"), source))?;
+        self.state().wanting = None;
+        if let Err(error) = storage.punch(room.start, len, protected).await {
+            tracing::warn!(%error, "room that was tried stays taken");
+        }
+        Ok(())
+    }
+
+    /// Notes that a write of fresh room found none on the file system.
+    pub(crate) fn want(&self, room: Range<u64>) {
+        self.state().wanting = Some(room);
+    }
+
+    /// Takes back what the file could not be made long enough for, unless something was handed out behind it.
+    fn take_back(&self, room: &Range<u64>) {
+        let mut state = self.state();
+        if state.next == room.end {
+            state.next = room.start;
+        }
+    }
+
+    /// Makes the file long enough for what was handed out, and then lets entries name it: `within` is how far they may.
     /// Not the room ahead: an entry of a damaged image that names it must not become a good one.
     ///
     /// # Errors
-    /// What the system says; the room stays handed out.
+    /// What the system says; the room was never in the file, and may be handed out again.
     pub(crate) async fn reach<S: Storage>(
         &self,
         storage: &S,
-        end: u64,
+        room: Range<u64>,
         held: &Held,
         within: &AtomicU64,
     ) -> Result<()> {
-        self.lengthen(storage, end, held).await?;
-        within.fetch_max(end, Ordering::AcqRel);
-        Ok(())
+        let reached = self.lengthen(storage, room.end, held).await;
+        match &reached {
+            Ok(()) => _ = within.fetch_max(room.end, Ordering::AcqRel),
+            Err(_) => self.take_back(&room),
+        }
+        reached
     }
 
     async fn lengthen<S: Storage>(&self, storage: &S, end: u64, held: &Held) -> Result<()> {

@@ -94,9 +94,9 @@ impl<S: Storage> Top<'_, S> {
                 continue;
             }
             // Fresh room reads as zeroes: an empty table, once the length that covers it is durable.
-            let table = self.writer.end.allocate(geometry.table_clusters())?;
+            let table = self.writer.end.allocate(self.storage, geometry.table_clusters(), &held).await?;
             let end = table.0 + geometry.table_bytes();
-            self.writer.end.reach(self.storage, end, &held, &self.qed.file_length).await?;
+            self.writer.end.reach(self.storage, table.0..end, &held, &self.qed.file_length).await?;
             self.flusher.wrote();
             self.flusher.flush(self.storage, &held).await?;
             let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use quod_storage::{Buffer, Buffers, ExtentKind, Held, Storage};
 
 use crate::commit::{NewEntries, Top};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
 use crate::probe::Change;
@@ -123,9 +123,9 @@ impl<S: Storage> Image<S> {
         let first = geometry.cluster_start(geometry.guest_cluster(at));
         let clusters = geometry.clusters_for(end.0 - first.0);
         let last = first.0 + geometry.bytes_of(clusters);
-        let room = top.writer.end.allocate(clusters)?;
+        let room = top.writer.end.allocate(top.storage, clusters, held).await?;
         let room_end = room.0 + geometry.bytes_of(clusters);
-        top.writer.end.reach(top.storage, room_end, held, &top.qed.file_length).await?;
+        top.writer.end.reach(top.storage, room.0..room_end, held, &top.qed.file_length).await?;
         let fresh = Fresh { first, room, held };
         let written = if below {
             // Nothing is filled in past the end of the disk.
@@ -138,6 +138,9 @@ impl<S: Storage> Image<S> {
             Ok(content) => content,
             Err(error) => {
                 top.give_back(room, room_end - room.0, held).await;
+                if error.kind() == ErrorKind::NoSpace {
+                    top.writer.end.want(room.0..room_end);
+                }
                 return Err(error);
             }
         };

@@ -134,6 +134,46 @@ fn want_of_room_never_latches_and_the_request_goes_through_later() {
 }
 
 #[test]
+fn a_guest_that_tries_again_and_again_without_room_leaks_its_first_try_alone() {
+    for backing in [Backing::None, Backing::Raw(8 << 20)] {
+        let (opener, image, _) = disk(backing);
+        let file = opener.plain.file(Path::new(DISK));
+        opener.record(DISK).fail(|op| {
+            let takes_room = matches!(op, Op::Clear { .. }) || op.writes_in(0x4000..u64::MAX);
+            takes_room.then_some(StorageFull)
+        });
+        assert_eq!(try_write(&image, 4096, 2), Err(ErrorKind::NoSpace));
+        let long = length(&file);
+        for i in 0..1000 {
+            assert_eq!(try_write(&image, (1 + i % 500) * 4096, 2), Err(ErrorKind::NoSpace));
+        }
+        assert_eq!(length(&file), long, "the file does not grow with every try");
+        opener.record(DISK).heal();
+        (1..500).for_each(|i| assert_eq!(try_write(&image, i * 4096, 3), Ok(())));
+        close(image);
+        let report = report(&opener, Path::new(DISK));
+        assert_eq!((report.corruptions, report.leaks), (0, 1), "{report:?}");
+    }
+}
+
+#[test]
+fn room_that_the_file_could_not_be_made_long_enough_for_is_not_leaked() {
+    let (opener, image, _) = disk(Backing::None);
+    let file = opener.plain.file(Path::new(DISK));
+    let at = length(&file);
+    opener.record(DISK).fail(|op| matches!(op, Op::SetLen(_)).then_some(StorageFull));
+    let refused = |i: &u64| try_write(&image, (1 + i % 500) * 4096, 2) == Err(ErrorKind::NoSpace);
+    assert!((0..600).filter(refused).count() > 200, "all past the room that the file had grown ahead by");
+    opener.record(DISK).heal();
+    for i in 1..500 {
+        assert_eq!(try_write(&image, i * 4096, 3), Ok(()));
+    }
+    close(image);
+    assert!(length(&file) <= at + 500 * 4096, "{} from {at}", length(&file));
+    assert_eq!(assert_clean(&opener, Path::new(DISK)), 500);
+}
+
+#[test]
 fn a_close_without_room_keeps_need_check_and_the_next_open_mends() {
     let (opener, image, table) = disk(Backing::None);
     opener.record(DISK).fail(move |op| op.writes_in(table.clone()).then_some(StorageFull));
