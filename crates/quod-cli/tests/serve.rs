@@ -169,12 +169,9 @@ fn without_room_only_what_needs_room_fails_until_there_is_room_again() {
         client(&["write -P 2 8M 4M", "write -P 4 20M 1k", "flush"]).exits(0);
         let ran = serving.stop("-TERM").exits(0).tells("cannot grow to");
         assert!(!ran.err.contains('\u{1b}'), "no colours in a log: {ran:?}");
-        // The failed writes leak what was handed out to them (D1), and harm nothing.
-        for checked in [room.quod(&["check", "a.qed"]), room.peer("qemu-img", &["check", "a.qed"])] {
-            checked.exits(3).prints(
-                "\n192 leaked clusters were found on the image.\nThis means waste of disk space, but no",
-            );
-        }
+        // What the file could not be made long enough for is not leaked.
+        room.quod(&["check", "a.qed"]).exits(0);
+        room.peer("qemu-img", &["check", "a.qed"]).exits(0);
         let rest = if options.contains(&"-b") { "read -P 9" } else { "read -P 0" };
         let behind = [format!("{rest} 2M 6M"), format!("{rest} 12M 8M"), format!("{rest} 20481k 4M")];
         let reads = ["read -P 1 0 100k", "read -P 3 100k 4k", "read -P 2 8M 4M", "read -P 4 20M 1k"];

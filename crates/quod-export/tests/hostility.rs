@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::error::Error;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -210,7 +211,8 @@ fn the_socket_is_private_and_only_a_dead_servers_is_replaced() {
     assert!(matches!(file, Err(BindError::NotASocket(_))), "{file:?}");
     assert_eq!(std::fs::read(&stale).unwrap(), b"a file");
     let long = Server::bind(ExportOptions::default(), &directory.path().join("l".repeat(200)));
-    assert!(long.unwrap_err().to_string().contains("107 bytes"));
+    let why = long.unwrap_err().source().map(ToString::to_string);
+    assert!(why.is_some_and(|why| why.contains("107 bytes")));
     let nowhere = Server::bind(ExportOptions::default(), &directory.path().join("no/such/place"));
     assert!(matches!(nowhere, Err(BindError::Io { .. })));
 }
