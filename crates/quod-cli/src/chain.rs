@@ -70,7 +70,7 @@ impl Layer {
             Some(path) => Ok(Some((path.clone(), backing.raw.then_some("raw")))),
             None => bail!(
                 "Could not open '{}': not a local file; local files are all that quod opens by a name in '{}'",
-                backing.name,
+                backing.name.display(),
                 self.path.display()
             ),
         }

@@ -11,14 +11,14 @@ mod options;
 mod plan;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 use quod::{CreateOptions, Format, NewBacking};
-use quod_storage::{Existing, FileOpener, FileStorage, Held, Opener, Storage};
+use quod_storage::Existing;
 
-use crate::open::{Disk, sentence, system_sentence};
+use crate::make::{make_qed, make_raw};
 use crate::output;
 use options::FormatOptions;
 use plan::Plan;
@@ -29,7 +29,7 @@ use plan::Plan;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   quod create disk.qed 10G                      an empty disk of 10 GiB
-  quod create -b golden.qed -F qed clone.qed    a clone: reads come from golden.qed until it is written to
+  quod create -b golden.qed -F qed clone.qed    a clone: what is not yet written to it reads from golden.qed
   quod create -o cluster_size=1M,table_size=16 big.qed 1P
   quod create -o help                           what -o takes")]
 pub(crate) struct Args {
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     options: Vec<String>,
     /// The image that the new one starts from; a relative name is looked up beside FILE
     #[arg(short, long, value_name = "BASE", overrides_with = "backing")]
-    backing: Option<String>,
+    backing: Option<OsString>,
     /// The format of BASE: qed or raw
     #[arg(short = 'F', long, value_name = "FMT", overrides_with = "backing_format")]
     backing_format: Option<String>,
@@ -77,58 +77,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
 }
 
 fn make(plan: &Plan<'_>) -> anyhow::Result<()> {
-    quod::block_on(async {
+    Ok(quod::block_on(async {
         match plan.format {
             Format::Raw => make_raw(plan.file, plan.size, Existing::Empty).await,
             Format::Qed => make_qed(plan.file, &plan.engine_options()).await,
         }
-    })
-}
-
-/// Makes a QED image.
-///
-/// # Errors
-/// `FILE: ...`
-pub(crate) async fn make_qed(file: &Path, options: &CreateOptions) -> anyhow::Result<()> {
-    let made = Disk::create(&FileOpener, file, options).await;
-    made.map_err(|error| {
-        let why = sentence(file, &error);
-        let why = match why.strip_prefix("the file cannot be made: ") {
-            Some(system) => format!("Could not create '{}': {system}", file.display()),
-            None => why,
-        };
-        let told = format!("{}: {why}", file.display());
-        anyhow!(error).context(told)
-    })
-}
-
-/// Makes a raw image: a file with nothing in it.
-///
-/// # Errors
-/// `FILE: Could not create 'FILE': ...`
-pub(crate) async fn make_raw(file: &Path, size: u64, existing: Existing) -> anyhow::Result<()> {
-    let made = async {
-        let storage: FileStorage = FileOpener.create(file, existing).await?;
-        storage.set_len(size.next_multiple_of(512), Held::NOTHING).await?;
-        storage.flush(Held::NOTHING).await
-    };
-    made.await.map_err(|error| {
-        let name = file.display();
-        let told = format!("{name}: Could not create '{name}': {}", system_sentence(&error));
-        anyhow!(error).context(told)
-    })
-}
-
-/// Whether an image was not made since a file of its name is to be kept.
-pub(crate) fn exists_already(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|system| system.kind() == io::ErrorKind::AlreadyExists)
-    })
+    })?)
 }
 
 impl Plan<'_> {
     fn engine_options(&self) -> CreateOptions {
         let mut options = CreateOptions::new(self.size);
+        options.existing = Existing::Empty;
         options.cluster_size = self.cluster_size;
         options.table_size = self.table_size.unwrap_or(options.table_size);
         options.backing =

@@ -90,10 +90,10 @@ fn print_header(out: &mut impl Write, header: &ImageInfo) -> anyhow::Result<()> 
     }
     if let Some(backing) = &header.backing {
         let actual = full_name(backing);
-        if actual == backing.name {
+        if backing.name == *actual {
             writeln!(out, "backing file: {actual}")?;
         } else {
-            writeln!(out, "backing file: {} (actual path: {actual})", backing.name)?;
+            writeln!(out, "backing file: {} (actual path: {actual})", backing.name.display())?;
         }
         if backing.raw {
             writeln!(out, "backing file format: raw")?;
@@ -105,7 +105,7 @@ fn print_header(out: &mut impl Write, header: &ImageInfo) -> anyhow::Result<()> 
 fn full_name(backing: &BackingName) -> String {
     match &backing.path {
         Some(path) => path.display().to_string(),
-        None => backing.name.clone(),
+        None => backing.name.display().to_string(),
     }
 }
 
@@ -183,7 +183,7 @@ impl ImageJson {
             format: open::name_of(layer.format),
             actual_size: layer.room,
             full_backing_filename: backing.map(full_name),
-            backing_filename: backing.map(|backing| backing.name.clone()),
+            backing_filename: backing.map(|backing| backing.name.display().to_string()),
             dirty_flag: header.is_some_and(|header| header.dirty),
         }
     }

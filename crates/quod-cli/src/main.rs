@@ -13,6 +13,7 @@ mod create;
 mod info;
 mod io;
 mod json;
+mod make;
 mod map;
 mod open;
 mod output;

@@ -20,7 +20,7 @@ use quod::{CreateOptions, Format};
 use quod_export::nbd::{ExportOptions, Server, Summary};
 use quod_storage::{Access, Existing};
 
-use crate::create::{exists_already, make_qed, make_raw};
+use crate::make::{make_qed, make_raw};
 use crate::open::{Disk, Target, format_named, name_of, without_number};
 use crate::output;
 use crate::sizes::{ThreeDigits, parse_size};
@@ -94,14 +94,13 @@ fn create_if_missing(args: &Args, size: u64) -> anyhow::Result<()> {
         return Ok(());
     }
     let made = quod::block_on(async {
-        let existing = Existing::Keep;
         match format {
-            Format::Qed => make_qed(file, &CreateOptions { existing, ..CreateOptions::new(size) }).await,
-            Format::Raw => make_raw(file, size, existing).await,
+            Format::Qed => make_qed(file, &CreateOptions::new(size)).await,
+            Format::Raw => make_raw(file, size, Existing::Keep).await,
         }
     });
     match made {
-        Err(error) if exists_already(&error) => return Ok(()),
+        Err(error) if error.exists_already => return Ok(()),
         made => made?,
     }
     let size = size.next_multiple_of(512);

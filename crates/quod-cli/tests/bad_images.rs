@@ -157,7 +157,7 @@ fn a_backing_name_must_lie_in_the_header_and_be_a_name() {
             named(at, len).write(room, "a.qed")
         });
     }
-    for name in [&b"ab\0.raw"[..], b"\0", b"\xff\xfe", b"a\xc3"] {
+    for name in [&b"ab\0.raw"[..], b"\0"] {
         refused("no name", "QED backing filename is invalid", |room| {
             Header::over(name, true).write(room, "a.qed")
         });
@@ -182,6 +182,7 @@ fn unavailable(name: &[u8], sentence: &str, furnish: impl FnOnce(&Room)) {
 #[test]
 fn a_backing_file_must_be_there_and_be_a_file() {
     unavailable(b"gone.raw", "No such file or directory", |_| {});
+    unavailable(b"gone \xff\xfe.raw", "No such file or directory", |_| {});
     unavailable(b"directory", "not a regular file", |room| {
         std::fs::create_dir(room.path("directory")).unwrap()
     });

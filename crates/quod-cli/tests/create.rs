@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use common::{Holder, QUOD, Room, same_as_qemu_img};
 
 fn with_bases(room: &Room) {
@@ -169,6 +172,47 @@ fn a_backing_name_is_looked_up_beside_the_new_image() {
     room.quod(&["create", "-u", "-b", &long, "-F", "raw", "new.qed", "1M"])
         .exits(1)
         .tells("QED backing filename");
+}
+
+#[test]
+fn a_name_need_not_be_utf_8() {
+    let room = Room::new();
+    let base = OsStr::from_bytes(b"base \xff.raw");
+    std::fs::write(room.path(".").join(base), [9; 4096]).unwrap();
+    for tool in ["qemu-img", QUOD] {
+        let name = OsStr::from_bytes(b"over \xfe.qed");
+        let mut create = room.command(tool);
+        create.args(["create", "-q", "-f", "qed", "-F", "raw", "-b"]).args([base, name]);
+        assert!(create.status().expect("it is there").success(), "{tool}");
+        for reader in ["qemu-io", QUOD] {
+            let mut read = room.command(reader);
+            let verb = if reader == QUOD { &["io"][..] } else { &[] };
+            read.args(verb).args(["-f", "qed", "-r", "-c", "read -P 9 0 4k"]).arg(name);
+            assert!(read.status().expect("it is there").success(), "{tool} {reader}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_is_told_once() {
+    let room = Room::new();
+    for (args, whole) in [
+        (
+            &["create", "no/a.qed", "1M"][..],
+            "quod: no/a.qed: Could not create 'no/a.qed': No such file or directory\n",
+        ),
+        (
+            &["create", "-f", "raw", "no/a", "1M"],
+            "quod: no/a: Could not create 'no/a': No such file or directory\n",
+        ),
+        (
+            &["serve", "--create", "1M", "no/a.qed"],
+            "quod: no/a.qed: Could not create 'no/a.qed': No such file or directory\n",
+        ),
+    ] {
+        let ran = room.quod(args).exits(1);
+        assert_eq!(ran.err, whole, "{args:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastrand::Rng;
-use quod_storage::Alignment;
 
 use crate::call::Call;
 use crate::disk::{SimStorage, Slot};
@@ -41,7 +40,6 @@ pub(crate) struct State {
     pub(crate) failures: BTreeMap<Kind, u64>,
     /// Files of which a flush has failed unseen.
     pub(crate) unseen: Vec<usize>,
-    alignment: u64,
     pub(crate) traced: bool,
 }
 
@@ -61,16 +59,10 @@ impl fmt::Debug for World {
 impl World {
     /// Makes a machine without files.
     pub fn new(seed: u64, faults: Faults) -> Self {
-        World::with_files(seed, faults, Vec::new(), BTreeMap::new(), 1)
+        World::with_files(seed, faults, Vec::new(), BTreeMap::new())
     }
 
-    fn with_files(
-        seed: u64,
-        faults: Faults,
-        files: Vec<File>,
-        names: BTreeMap<PathBuf, usize>,
-        alignment: u64,
-    ) -> Self {
+    fn with_files(seed: u64, faults: Faults, files: Vec<File>, names: BTreeMap<PathBuf, usize>) -> Self {
         let state = State {
             dice: Rng::with_seed(seed),
             faults,
@@ -84,7 +76,6 @@ impl World {
             planned: Vec::new(),
             failures: BTreeMap::new(),
             unseen: Vec::new(),
-            alignment,
             traced: false,
         };
         World { state: Arc::new(Mutex::new(state)) }
@@ -163,15 +154,6 @@ impl World {
         state.planned.clear();
     }
 
-    /// What offsets and lengths must be multiples of, in bytes; 1 at first.
-    pub fn set_alignment(&self, offset: u64) {
-        self.lock().alignment = offset;
-    }
-
-    pub(crate) fn alignment(&self) -> Alignment {
-        Alignment { offset: self.lock().alignment, memory: 1 }
-    }
-
     /// Storage operations submitted so far.
     pub fn operations(&self) -> u64 {
         self.lock().operations
@@ -244,7 +226,7 @@ impl World {
             files.push(File::settled(file.crash(&mut dice)));
         }
         let faults = state.faults.clone().healthy();
-        let world = World::with_files(dice.u64(..), faults, files, state.names.clone(), state.alignment);
+        let world = World::with_files(dice.u64(..), faults, files, state.names.clone());
         world.lock().traced = state.traced;
         world
     }

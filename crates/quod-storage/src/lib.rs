@@ -188,7 +188,8 @@ pub trait Storage {
     /// What the system says.
     async fn length(&self) -> io::Result<u64>;
 
-    /// What offsets and buffers must be aligned to.
+    /// What offsets and buffers must be aligned to. The engine passes a guest's requests on as they come, and refuses to
+    /// open a file that does not take any: 1 and 1.
     fn alignment(&self) -> Alignment;
 }
 
@@ -215,11 +216,11 @@ pub struct FileId {
 /// What a creation does with a file that is there already and not empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// Empties it.
-    #[default]
-    Empty,
     /// Leaves it as it is, and fails.
+    #[default]
     Keep,
+    /// Empties it.
+    Empty,
 }
 
 /// Opens files by name: what the engine follows backing names with.

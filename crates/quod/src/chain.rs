@@ -13,14 +13,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
-use quod_storage::{Access, Buffer, Held, Opener, Storage};
+use quod_storage::{Access, Held, Opener, Storage};
 
 use crate::allocate::FileEnd;
 use crate::check;
 use crate::error::{Error, ErrorKind, Result};
-use crate::geometry::SECTOR;
-use crate::header::{HEADER_BYTES, Header};
-use crate::inspect::BackingName;
+use crate::front::{BackingName, Front, cannot_open, clear_autoclear, flush, open_file, read_front};
 use crate::layer::{Layer, LayerKind, Qed, QedWriter};
 use crate::need_check::NeedCheck;
 use crate::options::{BackingPolicy, Format, OpenOptions};
@@ -39,15 +37,6 @@ pub(crate) struct Opened<S> {
     pub(crate) writer: Option<QedWriter>,
     /// For a raw image that is open for writing and was told to be raw by its first bytes.
     pub(crate) guard: Option<Guard>,
-}
-
-/// What the first clusters of a QED file say.
-pub(crate) struct Front {
-    pub(crate) header: Header,
-    /// The file's first bytes: the header and what follows it in its sectors.
-    pub(crate) start: Vec<u8>,
-    pub(crate) backing: Option<BackingName>,
-    pub(crate) file_length: u64,
 }
 
 /// Opens an image and its backing files.
@@ -81,15 +70,6 @@ pub(crate) async fn open<O: Opener>(
             .map_err(|error| if depth == 0 { error } else { unavailable(&name, error).in_image(top) })?;
     }
     Ok(opened)
-}
-
-/// Opens one file, with errors that name it.
-pub(crate) async fn open_file<O: Opener>(opener: &O, name: &Path, access: Access) -> Result<O::Storage> {
-    opener.open(name, access).await.map_err(|source| cannot_open(name, source))
-}
-
-fn cannot_open(name: &Path, source: std::io::Error) -> Error {
-    Error::io("the image cannot be opened", source).in_image(name)
 }
 
 /// How the files below a writable image are opened: for reading.
@@ -145,8 +125,10 @@ async fn add_layer<O: Opener>(
         }
         Some(BackingName { path: Some(path), raw, .. }) => Some((path.clone(), raw.then_some(Format::Raw))),
         Some(BackingName { name: backing, .. }) => {
-            let sentence =
-                format!("Could not open backing file: '{backing}' is not a local file; rebase the image");
+            let sentence = format!(
+                "Could not open backing file: '{}' is not a local file; rebase the image",
+                backing.display()
+            );
             return Err(blame(Error::new(ErrorKind::BackingUnavailable, sentence)));
         }
     };
@@ -158,40 +140,6 @@ async fn add_layer<O: Opener>(
     opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Qed(Box::new(qed)) });
     opened.storages.push(storage);
     Ok(next)
-}
-
-/// Reads and judges the header and the backing name.
-pub(crate) async fn read_front<S: Storage>(storage: &S, name: &Path) -> Result<Front> {
-    let failed = |source| Error::io("the header cannot be read", source);
-    let file_length = storage.length().await.map_err(failed)?;
-    let unit = storage.alignment().offset.max(SECTOR);
-    let wanted = file_length.min(unit) as usize;
-    let start = storage.read_at(0, Buffer::zeroed(wanted).into()).await.map_err(failed)?.into_single();
-    let header = Header::decode(&start, file_length)?;
-    let backing = match header.backing_name() {
-        None => None,
-        Some(range) => {
-            let bytes = Buffer::zeroed(range.len as usize).into();
-            let bytes = storage.read_at(range.at.0, bytes).await.map_err(failed)?.into_single();
-            Some(backing_name(&bytes, header.backing_is_raw(), name)?)
-        }
-    };
-    Ok(Front { header, start: start.to_vec(), backing, file_length })
-}
-
-fn backing_name(bytes: &[u8], raw: bool, image: &Path) -> Result<BackingName> {
-    let name = std::str::from_utf8(bytes).ok().filter(|name| !name.contains('\0')).ok_or_else(|| {
-        let shown = String::from_utf8_lossy(bytes).escape_debug().to_string();
-        Error::new(
-            ErrorKind::InvalidHeader,
-            format!("QED backing filename is invalid: '{shown}' is no file name"),
-        )
-    })?;
-    let plain = name.strip_prefix("file:").unwrap_or(name);
-    let is_protocol = plain.split('/').next().is_some_and(|first| first.contains(':'));
-    let directory = image.parent().unwrap_or(Path::new(""));
-    let path = (!is_protocol).then(|| directory.join(plain));
-    Ok(BackingName { name: name.to_owned(), path, raw })
 }
 
 /// Makes a file fit for writing: no dirty image, no partial cluster at its end, no autoclear bit, all of it durable.
@@ -210,28 +158,6 @@ async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<()>
         front.file_length = whole;
     }
     clear_autoclear(storage, front).await
-}
-
-/// What goes before every other change of a file: unknown autoclear bits vouch for things that the change may upset.
-pub(crate) async fn clear_autoclear<S: Storage>(storage: &S, front: &mut Front) -> Result<()> {
-    if front.header.clear_autoclear() {
-        write_header(storage, front).await?;
-        flush(storage).await?;
-    }
-    Ok(())
-}
-
-/// Flushes a file that nobody else has yet.
-pub(crate) async fn flush<S: Storage>(storage: &S) -> Result<()> {
-    storage.flush(Held::NOTHING).await.map_err(|source| Error::io("the flush failed", source))
-}
-
-/// Writes the header over the old one.
-pub(crate) async fn write_header<S: Storage>(storage: &S, front: &mut Front) -> Result<()> {
-    front.start[..HEADER_BYTES].copy_from_slice(front.header.encode());
-    let written = storage.write_at(0, Buffer::copy_of(&front.start).into()).await;
-    written.map_err(|source| Error::io("the header cannot be written", source))?;
-    Ok(())
 }
 
 fn writer(front: &Front) -> QedWriter {

@@ -197,7 +197,7 @@ impl<S: Storage> Top<'_, S> {
 
     /// The smallest whole sectors of the slice that hold the runs: the committed entries, and the runs over them.
     fn compose(&self, slice: &Slice, runs: &[EntryRun]) -> (u64, Buffer) {
-        let unit = SECTOR.max(self.storage.alignment().offset) / ENTRY;
+        let unit = SECTOR / ENTRY;
         let start = runs.iter().map(|run| run.start as u64).min().unwrap_or(0) / unit * unit;
         let end =
             runs.iter().map(|run| (run.start + run.count) as u64).max().unwrap_or(0).next_multiple_of(unit);

@@ -6,11 +6,13 @@
 //!
 //! Absent on purpose: looking at the backing file. Whether it is there is for the caller to find out.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use quod_storage::{Buffer, Held, Opener, Storage};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::front::takes_any_request;
 use crate::geometry::{Geometry, MAX_IMAGE_SIZE, SECTOR};
 use crate::header::{HEADER_BYTES, Header, MAX_BACKING_NAME, NewHeader};
 use crate::options::{CreateOptions, Format};
@@ -19,7 +21,8 @@ use crate::units::FileOffset;
 pub(crate) async fn create<O: Opener>(opener: &O, name: &Path, options: &CreateOptions) -> Result<()> {
     let header = header_of(options)?;
     let made = opener.create(name, options.existing).await;
-    let storage = made.map_err(|source| Error::io("the file cannot be made", source))?;
+    let storage = made.map_err(|source| Error::opening("the file cannot be made", source))?;
+    takes_any_request(&storage)?;
     let made = fill(&storage, &header, options).await;
     if made.is_err()
         && let Err(error) = storage.set_len(0, Held::NOTHING).await
@@ -37,8 +40,8 @@ async fn fill<S: Storage>(storage: &S, header: &Header, options: &CreateOptions)
     storage.flush(Held::NOTHING).await.map_err(failed("the flush failed"))?;
     let mut start = vec![0; HEADER_BYTES];
     start.copy_from_slice(header.encode());
-    start.extend(options.backing.iter().flat_map(|backing| backing.name.bytes()));
-    start.resize(start.len().next_multiple_of(storage.alignment().offset.max(SECTOR) as usize), 0);
+    start.extend(options.backing.iter().flat_map(|backing| backing.name.as_bytes().iter().copied()));
+    start.resize(start.len().next_multiple_of(SECTOR as usize), 0);
     storage
         .write_at(0, Buffer::copy_of(&start).into())
         .await
@@ -67,8 +70,11 @@ fn header_of(options: &CreateOptions) -> Result<Header> {
     };
     let backing = match &options.backing {
         None => None,
-        Some(backing) if backing.name.is_empty() || backing.name.contains('\0') => {
-            return invalid(format!("QED backing filename is invalid: '{}'", backing.name.escape_debug()));
+        Some(backing) if backing.name.is_empty() || backing.name.as_bytes().contains(&0) => {
+            return invalid(format!(
+                "QED backing filename is invalid: {:?} is not a file name",
+                backing.name
+            ));
         }
         Some(backing) => {
             let room = geometry.header_end().0 as usize - HEADER_BYTES;

@@ -66,10 +66,16 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 ErrorKind::NoSpace
             }
-            io::ErrorKind::ResourceBusy => ErrorKind::Locked,
             _ => ErrorKind::Io,
         };
         Error { kind, message: what.into(), image: None, source: Some(source) }
+    }
+
+    /// Wraps what the system said when a file was to be opened or made: busy means locked, there.
+    pub(crate) fn opening(what: impl Into<String>, source: io::Error) -> Self {
+        let locked = source.kind() == io::ErrorKind::ResourceBusy;
+        let error = Error::io(what, source);
+        if locked { Error { kind: ErrorKind::Locked, ..error } } else { error }
     }
 
     pub(crate) fn corrupt(message: impl Into<String>) -> Self {

@@ -4,27 +4,15 @@
 //!
 //! Invariant: opens the one file it was asked about, and nothing that its header names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use quod_storage::{Access, Opener};
 
-use crate::chain;
 use crate::error::Result;
+use crate::front::{self, BackingName};
 use crate::options::Format;
 use crate::probe::format_of;
 use crate::units::FileOffset;
-
-/// The backing file that a header names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackingName {
-    /// As the header has it.
-    pub name: String,
-    /// Against the directory of the image that names it; `None` for a `protocol:` or `json:` name, which only QEMU
-    /// knows.
-    pub path: Option<PathBuf>,
-    /// The file is raw, and must not be probed.
-    pub raw: bool,
-}
 
 /// What the header of a QED image says, and the length of its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +41,8 @@ pub struct ImageInfo {
 /// # Cancellation
 /// Changes nothing.
 pub async fn inspect<O: Opener>(opener: &O, name: &Path, access: Access) -> Result<ImageInfo> {
-    let file = chain::open_file(opener, name, access).await?;
-    let front = chain::read_front(&file, name).await.map_err(|error| error.in_image(name))?;
+    let file = front::open_file(opener, name, access).await?;
+    let front = front::read_front(&file, name).await.map_err(|error| error.in_image(name))?;
     let geometry = front.header.geometry();
     let FileOffset(l1_table_offset) = front.header.l1_table();
     Ok(ImageInfo {
@@ -76,6 +64,6 @@ pub async fn inspect<O: Opener>(opener: &O, name: &Path, access: Access) -> Resu
 /// # Cancellation
 /// Changes nothing.
 pub async fn probe<O: Opener>(opener: &O, name: &Path) -> Result<Format> {
-    let file = chain::open_file(opener, name, Access::ReadShared).await?;
+    let file = front::open_file(opener, name, Access::ReadShared).await?;
     format_of(&file).await.map_err(|error| error.in_image(name))
 }

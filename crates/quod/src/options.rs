@@ -4,6 +4,8 @@
 //!
 //! Absent on purpose: judging them. `create.rs` and `chain.rs` do that, where they are put to use.
 
+use std::ffi::OsString;
+
 use quod_storage::{Access, Existing};
 
 /// What a table cache may take unless told otherwise, in bytes: 12.5 MiB.
@@ -55,7 +57,7 @@ impl OpenOptions {
 #[derive(Clone, Debug)]
 pub struct NewBacking {
     /// As the header is to name it: absolute, or relative to the directory of the new image.
-    pub name: String,
+    pub name: OsString,
     /// A raw one is marked so, and is never probed.
     pub format: Format,
 }
@@ -76,15 +78,9 @@ pub struct CreateOptions {
 }
 
 impl CreateOptions {
-    /// A disk of `size` bytes in the default geometry: clusters of 64 KiB, tables of 4 clusters. An existing file is
-    /// emptied.
+    /// A disk of `size` bytes in the default geometry: clusters of 64 KiB, tables of 4 clusters. A file
+    /// that is there already and not empty is kept.
     pub fn new(size: u64) -> Self {
-        CreateOptions {
-            size,
-            cluster_size: 64 << 10,
-            table_size: 4,
-            backing: None,
-            existing: Existing::Empty,
-        }
+        CreateOptions { size, cluster_size: 64 << 10, table_size: 4, backing: None, existing: Existing::Keep }
     }
 }

@@ -3,11 +3,12 @@
 mod common;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use common::probe::{Op, ProbeOpener};
 use common::*;
-use quod::{ErrorKind, Image, Repair, block_on, check};
-use quod_storage::{Access, Buffer, Held, Memory, Storage};
+use quod::{CreateOptions, ErrorKind, Image, Repair, block_on, check};
+use quod_storage::{Access, Buffer, Existing, Held, Memory, Storage};
 
 const SHAPE: Shape = Shape::small(8 << 20);
 
@@ -311,4 +312,30 @@ fn a_check_tells_what_it_finds_and_changes_only_when_asked() {
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     let mended = block_on(check(&opener, name, Access::Write, Repair::Yes)).unwrap();
     assert_eq!((mended.corruptions_fixed, mended.remaining_corruptions()), (1, 1), "{mended:?}");
+}
+
+#[test]
+fn a_storage_that_takes_only_whole_blocks_is_refused_by_name() {
+    let (opener, _) = closed();
+    opener.record(DISK).coarse.store(true, Ordering::Relaxed);
+    let error = refused(&opener);
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().starts_with("disk") && error.to_string().contains("4096"), "{error}");
+    let checked = block_on(check(&opener, Path::new(DISK), Access::Read, Repair::No));
+    assert_eq!(checked.expect_err("refused, too").kind(), ErrorKind::InvalidArgument);
+    assert_eq!(opener.record(DISK).take(), [], "nothing was read or written");
+}
+
+#[test]
+fn a_file_that_is_there_is_kept_unless_it_may_be_emptied() {
+    let (opener, file) = closed();
+    let long = length(&file);
+    let error = block_on(Image::create(&opener, Path::new(DISK), &CreateOptions::new(1 << 20)))
+        .expect_err("there is one");
+    assert_eq!(error.io_error().map(std::io::Error::kind), Some(std::io::ErrorKind::AlreadyExists));
+    assert_eq!(length(&file), long);
+    let emptying = SHAPE.options(None);
+    assert_eq!(emptying.existing, Existing::Empty);
+    block_on(Image::create(&opener, Path::new(DISK), &emptying)).expect("it may be emptied");
+    assert!(length(&file) < long);
 }

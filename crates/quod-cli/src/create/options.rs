@@ -6,6 +6,7 @@
 //!
 //! Absent on purpose: what the values mean together (`plan.rs`), and the bounds that the engine knows.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
@@ -32,7 +33,7 @@ and exabytes, respectively.";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FormatOptions {
     pub(super) raw: bool,
-    pub(super) backing_file: Option<String>,
+    pub(super) backing_file: Option<OsString>,
     pub(super) backing_format: Option<String>,
     pub(super) cluster_size: Option<u64>,
     pub(super) table_size: Option<u64>,
@@ -80,7 +81,7 @@ impl FormatOptions {
             "size" => self.size = Some(number(name, value)?),
             "cluster_size" if !self.raw => self.cluster_size = Some(number(name, value)?),
             "table_size" if !self.raw => self.table_size = Some(number(name, value)?),
-            "backing_file" if !self.raw => self.backing_file = Some(value.to_owned()),
+            "backing_file" if !self.raw => self.backing_file = Some(value.into()),
             "backing_fmt" if !self.raw => self.backing_format = Some(value.to_owned()),
             _ => return Err(format!("Invalid parameter '{name}' (-o help lists what there is)")),
         }

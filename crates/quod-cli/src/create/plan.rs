@@ -7,11 +7,12 @@
 //!
 //! Absent on purpose: making anything.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
-use quod::Format;
+use quod::{BackingName, Format};
 use quod_storage::{FileOpener, Opener};
 
 use super::options::FormatOptions;
@@ -28,7 +29,7 @@ pub(super) struct Plan<'a> {
     pub(super) file: &'a Path,
     pub(super) format: Format,
     pub(super) size: u64,
-    pub(super) backing: Option<(String, Format)>,
+    pub(super) backing: Option<(OsString, Format)>,
     /// As it was asked for; without a backing file it means nothing.
     backing_format: Option<String>,
     pub(super) cluster_size: u32,
@@ -82,7 +83,7 @@ impl fmt::Display for Plan<'_> {
             return Ok(());
         }
         if let Some((name, _)) = &self.backing {
-            write!(f, " backing_file={name}")?;
+            write!(f, " backing_file={}", name.display())?;
         }
         if let Some(format) = &self.backing_format {
             write!(f, " backing_fmt={format}")?;
@@ -98,25 +99,24 @@ impl fmt::Display for Plan<'_> {
 /// The backing file of a new image.
 struct Backing {
     /// As the header will have it.
-    name: String,
+    name: OsString,
     /// Where it is, seen from here.
     path: PathBuf,
     format: Format,
 }
 
 impl Backing {
-    fn named(image: &Path, name: &str, format: Option<&str>) -> anyhow::Result<Self> {
+    fn named(image: &Path, name: &OsStr, format: Option<&str>) -> anyhow::Result<Self> {
         if name.is_empty() {
             bail!("Expected backing file name, got empty string");
         }
         if Path::new(name) == image {
             bail!(OVER_ITSELF);
         }
-        let is_protocol = name.split('/').next().is_some_and(|first| first.contains(':'));
-        if is_protocol {
+        let Some(path) = BackingName::local_path(image, name) else {
+            let name = name.display();
             bail!("Could not open '{name}': not a local file (for a file of that name write './{name}')");
-        }
-        let path = image.parent().unwrap_or(Path::new("")).join(name);
+        };
         let Some(format) = format else {
             let target = Target::for_reading(&path, None, false);
             let detected = match quod::block_on(target.format()) {

@@ -26,7 +26,6 @@ pub(crate) struct Case {
     pub(crate) size: u64,
     /// Format and length of the backing file.
     pub(crate) backing: Option<(Format, u64)>,
-    alignment: u64,
     cache_bytes: usize,
 }
 
@@ -46,9 +45,8 @@ impl Case {
             2 => Some((Format::Raw, length)),
             _ => Some((Format::Qed, length.next_multiple_of(512))),
         };
-        let alignment = [1, 1, 512][dice.usize(..3)];
         let cache_bytes = [quod::DEFAULT_CACHE_BYTES, 3 * 4096][dice.usize(..2)];
-        Case { seed, cluster_size, table_size, size, backing, alignment, cache_bytes }
+        Case { seed, cluster_size, table_size, size, backing, cache_bytes }
     }
 
     /// Delays, and nothing that fails.
@@ -68,12 +66,11 @@ impl Case {
     /// Makes the image and what lies below, with nothing delayed, and all of it durable.
     pub(crate) fn create(&self) -> (World, Model) {
         let world = World::new(self.seed, Faults::none());
-        world.set_alignment(self.alignment);
         let below = self.backing.map(|(format, length)| match format {
             Format::Raw => raw_base(&world, length, self.seed),
             Format::Qed => qed_base(&world, length, self.seed),
         });
-        let backing = self.backing.map(|(format, _)| NewBacking { name: "base".to_owned(), format });
+        let backing = self.backing.map(|(format, _)| NewBacking { name: "base".into(), format });
         let options = CreateOptions {
             cluster_size: self.cluster_size,
             table_size: self.table_size,

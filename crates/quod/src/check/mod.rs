@@ -16,8 +16,8 @@ use std::path::Path;
 
 use quod_storage::{Access, Opener, Storage};
 
-use crate::chain::{self, Front};
 use crate::error::{Error, ErrorKind, Result};
+use crate::front::{self, Front};
 pub use report::CheckReport;
 use scan::{Mending, Scan};
 
@@ -52,9 +52,9 @@ pub async fn check<O: Opener>(
         return Err(Error::new(ErrorKind::InvalidArgument, "a repair needs the image open for writing")
             .in_image(name));
     }
-    let storage = chain::open_file(opener, name, access).await?;
+    let storage = front::open_file(opener, name, access).await?;
     let outcome = async {
-        let mut front = chain::read_front(&storage, name).await?;
+        let mut front = front::read_front(&storage, name).await?;
         match repair {
             Repair::No => Scan::new(&storage, &front, Mending::No).run().await,
             Repair::Yes => repair::repair(&storage, &mut front).await,

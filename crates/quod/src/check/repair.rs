@@ -10,8 +10,8 @@
 use quod_storage::{Held, Storage};
 
 use super::scan::{Mending, Scan, Scanned};
-use crate::chain::{Front, clear_autoclear, flush, write_header};
 use crate::error::{Error, Result};
+use crate::front::{Front, clear_autoclear, flush, write_header};
 
 /// Repairs what can be repaired.
 pub(super) async fn repair<S: Storage>(storage: &S, front: &mut Front) -> Result<Scanned> {

@@ -13,8 +13,8 @@ use quod_storage::{Buffer, ExtentKind, Storage};
 use roaring::RoaringTreemap;
 
 use super::report::CheckReport;
-use crate::chain::Front;
 use crate::error::{Error, Result};
+use crate::front::Front;
 use crate::geometry::{ENTRY, Geometry};
 use crate::table::{L2Entry, ValidRange, decode_l1, encode_entries, entries};
 use crate::units::{ClusterCount, FileOffset};

@@ -16,7 +16,7 @@ use quod::{
     BackingPolicy, CheckReport, CreateOptions, Format, Image, NewBacking, OpenOptions, Repair, block_on,
     check, inspect,
 };
-use quod_storage::{Access, Buffer, Held, Memory, Opener, Storage};
+use quod_storage::{Access, Buffer, Existing, Held, Memory, Opener, Storage};
 
 /// The image of tests that need one.
 pub(crate) const DISK: &str = "disk.qed";
@@ -41,9 +41,10 @@ impl Shape {
     }
 
     pub(crate) fn options(&self, backing: Option<(&str, Format)>) -> CreateOptions {
-        let backing = backing.map(|(name, format)| NewBacking { name: name.to_owned(), format });
+        let backing = backing.map(|(name, format)| NewBacking { name: name.into(), format });
         let (cluster_size, table_size) = (self.cluster, self.table);
-        CreateOptions { cluster_size, table_size, backing, ..CreateOptions::new(self.size) }
+        let existing = Existing::Empty;
+        CreateOptions { cluster_size, table_size, backing, existing, ..CreateOptions::new(self.size) }
     }
 
     pub(crate) fn cluster(&self) -> u64 {

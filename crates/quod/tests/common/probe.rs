@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quod_storage::{
@@ -51,6 +52,8 @@ type Judge = Box<dyn FnMut(&Op) -> Option<io::ErrorKind> + Send>;
 pub(crate) struct Record {
     ops: Mutex<Vec<Op>>,
     judge: Mutex<Option<Judge>>,
+    /// Whether the file says that it takes whole blocks alone.
+    pub(crate) coarse: AtomicBool,
 }
 
 impl Record {
@@ -133,7 +136,8 @@ impl Storage for Probe {
     }
 
     fn alignment(&self) -> Alignment {
-        self.inner.alignment()
+        let offset = if self.record.coarse.load(Ordering::Relaxed) { 4096 } else { 1 };
+        Alignment { offset, ..self.inner.alignment() }
     }
 }
 
