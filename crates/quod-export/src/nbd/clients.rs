@@ -31,6 +31,7 @@ use super::inbox::Inbox;
 use super::options::ExportOptions;
 use super::stream::Socket;
 use super::transmission::Connection;
+use super::warnings::Warnings;
 
 /// How often the image's upkeep is done.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -52,6 +53,8 @@ pub(crate) struct Clients {
     left: Event,
     accepted: Cell<u64>,
     refused: Cell<u64>,
+    /// Warnings about clients that were let go.
+    crowded: Warnings,
 }
 
 impl Clients {
@@ -67,6 +70,7 @@ impl Clients {
             left: Event::new(),
             accepted: Cell::new(0),
             refused: Cell::new(0),
+            crowded: Warnings::default(),
         })
     }
 
@@ -94,7 +98,9 @@ impl Clients {
                 Ok((stream, _)) if self.open.get() < self.max_open => self.welcome(stream),
                 Ok((stream, _)) => {
                     self.refused.set(self.refused.get() + 1);
-                    tracing::warn!(open = self.max_open, "too many clients: one was let go");
+                    if let Some(unsaid) = self.crowded.admit() {
+                        tracing::warn!(open = self.max_open, unsaid, "too many clients: one was let go");
+                    }
                     drop(stream);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -18,6 +18,7 @@ use super::codec::{
 };
 use super::offload::{Offload, Pace};
 use super::recycle::Recycler;
+use super::warnings::Warnings;
 
 /// Any offset and length will do.
 const MINIMUM_BLOCK: u32 = 1;
@@ -36,6 +37,8 @@ pub(crate) struct Export {
     pub(super) reads: Pace,
     pub(super) writes: Pace,
     pub(super) recycler: Rc<Recycler>,
+    /// Warnings about requests that failed.
+    pub(super) failures: Warnings,
 }
 
 /// A request that can be carried out.
@@ -66,6 +69,7 @@ impl Export {
             reads: Pace::default(),
             writes: Pace::default(),
             recycler: Rc::default(),
+            failures: Warnings::default(),
         })
     }
 

@@ -29,6 +29,7 @@ mod server;
 mod socket;
 mod stream;
 mod transmission;
+mod warnings;
 
 pub use options::ExportOptions;
 pub use server::{Server, Summary};

@@ -40,7 +40,7 @@ impl Export {
         let (at, into) = (request.offset, self.recycler.take(request.length as usize));
         if self.reads.on_loop(request.length) {
             let read = self.reads.watch(request.length, self.image.read(at, into)).await;
-            return read.map_err(|error| report(request, &error));
+            return read.map_err(|error| self.report(request, &error));
         }
         self.on_thread(request, move |image| block_on(image.read(at, into))).await
     }
@@ -49,7 +49,7 @@ impl Export {
         let at = request.offset;
         let written = if fua == Fua::No && self.writes.on_loop(request.length) {
             let write = self.writes.watch(request.length, self.image.write(at, from, fua)).await;
-            write.map_err(|error| report(request, &error))
+            write.map_err(|error| self.report(request, &error))
         } else {
             self.on_thread(request, move |image| block_on(image.write(at, from, fua))).await
         };
@@ -89,18 +89,20 @@ impl Export {
         job: impl FnOnce(Image<FileStorage>) -> quod::Result<T> + Send + 'static,
     ) -> Result<T, Errno> {
         let image = self.image.clone();
-        self.offload.run(move || job(image)).await?.map_err(|error| report(request, &error))
+        self.offload.run(move || job(image)).await?.map_err(|error| self.report(request, &error))
     }
-}
 
-/// Logs why a request failed and translates it.
-fn report(request: &Request, error: &quod::Error) -> Errno {
-    let Request { command, offset, length, .. } = request;
-    tracing::warn!(%error, ?command, offset, length, "a request failed");
-    match error.kind() {
-        ErrorKind::NoSpace => Errno::NoSpc,
-        ErrorKind::ReadOnly => Errno::Perm,
-        ErrorKind::InvalidArgument => Errno::Inval,
-        _ => Errno::Io,
+    /// Logs why a request failed and translates it.
+    fn report(&self, request: &Request, error: &quod::Error) -> Errno {
+        let Request { command, offset, length, .. } = request;
+        if let Some(unsaid) = self.failures.admit() {
+            tracing::warn!(%error, ?command, offset, length, unsaid, "a request failed");
+        }
+        match error.kind() {
+            ErrorKind::NoSpace => Errno::NoSpc,
+            ErrorKind::ReadOnly => Errno::Perm,
+            ErrorKind::InvalidArgument => Errno::Inval,
+            _ => Errno::Io,
+        }
     }
 }

@@ -125,6 +125,7 @@ impl TableCache {
     pub fn pin(&self, key: SliceKey) -> Option<Pinned> {
         let pinned = self.pin_silently(key);
         if pinned.is_some() {
+            self.counters.hit();
             trace!(?key, "table cache pin");
         }
         pinned
@@ -154,7 +155,10 @@ impl TableCache {
         };
         drop(structure);
         match &begin {
-            Begin::Resident(_) => trace!(?key, "table cache pin"),
+            Begin::Resident(_) => {
+                self.counters.hit();
+                trace!(?key, "table cache pin");
+            }
             Begin::Wait(_) => {
                 self.counters.load_shared();
                 trace!(?key, "table cache load shared");

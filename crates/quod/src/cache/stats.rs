@@ -19,7 +19,7 @@ const SHARED: usize = STRIPES - 1;
 /// What a table cache did so far, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Look-ups that found their slice.
+    /// Look-ups that found their slice, to read it or to pin it.
     pub hits: u64,
     /// Look-ups that went on to read their slice from the file.
     pub misses: u64,

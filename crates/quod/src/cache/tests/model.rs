@@ -77,6 +77,7 @@ impl<'a> Model<'a> {
             Step::Pin(key) => {
                 let pinned = self.cache.pin(key);
                 assert_eq!(pinned.as_ref().map(|p| p.entry(0)), self.here.get(&plain(key)).copied());
+                self.stats.hits += u64::from(pinned.is_some());
                 self.pins.extend(pinned);
             }
             Step::Unpin(at) => drop(take(&mut self.pins, at)),
@@ -101,6 +102,7 @@ impl<'a> Model<'a> {
         match self.cache.begin_load(key) {
             Begin::Resident(pinned) => {
                 assert_eq!(Some(&pinned.entry(0)), self.here.get(&plain(key)));
+                self.stats.hits += 1;
                 self.pins.push(pinned);
             }
             Begin::Wait(_) => {
