@@ -26,8 +26,13 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// Lines of a server's log that may wait for a reader of standard error.
+const LOG_LINES: usize = 1000;
 
 /// Copy-on-write virtual disks in the QED image format.
 ///
@@ -58,7 +63,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(refusal) => return refuse(&refusal),
     };
-    start_log(cli.verbose);
+    // Ends last, when what was logged is out.
+    let _log = start_log(cli.verbose, matches!(cli.verb, Verb::Serve(_)));
     survive_size_limits();
     match run(&cli.verb) {
         Ok(code) => ExitCode::from(code),
@@ -93,7 +99,8 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
     }
 }
 
-fn start_log(verbose: u8) {
+/// Logs to standard error. A server never waits for who reads that: what does not go out in time is dropped.
+fn start_log(verbose: u8, serves: bool) -> Option<WorkerGuard> {
     let level = match verbose {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
@@ -101,9 +108,17 @@ fn start_log(verbose: u8) {
         _ => LevelFilter::TRACE,
     };
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let (stderr, guard) = if serves {
+        let lossy = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES);
+        let (writer, guard) = lossy.finish(std::io::stderr());
+        (BoxMakeWriter::new(writer), Some(guard))
+    } else {
+        (BoxMakeWriter::new(std::io::stderr), None)
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(false);
     // What cannot be logged must not end the command.
     log.log_internal_errors(false).init();
+    guard
 }
 
 /// Makes a file that would pass the process's size limit an error of the one request; by default it ends the process.

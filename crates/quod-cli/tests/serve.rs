@@ -41,6 +41,18 @@ fn a_disk_is_made_served_and_left_clean() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let room = Room::new();
+    let serving = Serving::start(&room, &["-v", "-v", "-v", "--create", "64M", "a.qed"]);
+    // Far more than a pipe holds: nobody reads standard error before the server has ended.
+    let commands = ["-c", "read 0 4k"].repeat(2000);
+    room.peer("qemu-io", &[&["-f", "raw"], &commands[..], &[serving.uri()]].concat()).exits(0);
+    let ran = serving.stop("-TERM").exits(0);
+    assert!(ran.err.len() > 60_000, "the pipe was full: {} bytes", ran.err.len());
+    room.quod(&["check", "a.qed"]).exits(0);
+}
+
+#[test]
 fn awkward_names_are_escaped_for_uris_and_shells() {
     let room = Room::new();
     let serving = Serving::start(&room, &["--create", "1M", "a b'c,d?e&f%g#h.qed"]);

@@ -11,14 +11,21 @@
 #![allow(unsafe_code, reason = "splitting one allocation into disjoint owned ranges needs raw pointers")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ffi::c_void;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
 /// What every allocation's address is a multiple of, in bytes: enough for O_DIRECT on any common device.
 pub const MEMORY_ALIGNMENT: usize = 4096;
+
+/// From this many bytes on, memory comes from the kernel page by page, as it is touched: a buffer costs nothing before its
+/// bytes arrive, and goes back at once.
+const MAPPED_FROM: usize = 256 << 10;
 
 /// An allocation, shared by the buffers that were split from it.
 struct Region {
@@ -35,17 +42,36 @@ impl Region {
     fn zeroed(len: usize) -> Self {
         let layout =
             Layout::from_size_align(len.max(1), MEMORY_ALIGNMENT).expect("an I/O buffer below isize::MAX");
-        // SAFETY: the layout's size is at least 1.
-        let memory = unsafe { alloc_zeroed(layout) };
+        let memory = if layout.size() < MAPPED_FROM {
+            // SAFETY: the layout's size is at least 1.
+            unsafe { alloc_zeroed(layout) }
+        } else {
+            map(layout.size())
+        };
         let Some(start) = NonNull::new(memory) else { handle_alloc_error(layout) };
         Region { start, layout }
     }
 }
 
+/// Pages of zeroes; null when there are none.
+fn map(len: usize) -> *mut u8 {
+    let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+    // SAFETY: the kernel chooses the place, so no memory that is in use becomes another.
+    let mapped = unsafe { mmap_anonymous(ptr::null_mut(), len, access, flags) };
+    mapped.map_or(ptr::null_mut(), <*mut c_void>::cast)
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this layout, and the last owner is going.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if self.layout.size() < MAPPED_FROM {
+            // SAFETY: `start` came from `alloc_zeroed` with this layout, and the last owner is going.
+            unsafe { dealloc(self.start.as_ptr(), self.layout) }
+            return;
+        }
+        // SAFETY: `start` came from `map` with this length, and the last owner is going.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.layout.size()) };
+        // Refused only to a process that has too many mappings. The pages are lost then; a panic here would cost more.
+        let _lost: bool = unmapped.is_err();
     }
 }
 
@@ -137,6 +163,20 @@ mod tests {
         assert_eq!(buffer.as_ptr() as usize % MEMORY_ALIGNMENT, 0);
         assert!(buffer.iter().all(|&byte| byte == 0));
         assert!(Buffer::zeroed(0).is_empty());
+    }
+
+    #[test]
+    fn a_large_buffer_takes_memory_only_where_it_is_touched() {
+        let resident = || {
+            let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
+            pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
+        };
+        let before = resident();
+        let mut buffer = Buffer::zeroed(4 << 30);
+        (buffer[0], buffer[(4 << 30) - 1]) = (1, 2);
+        assert_eq!((buffer[0], buffer[1 << 30], buffer[(4 << 30) - 1]), (1, 0, 2));
+        assert_eq!(buffer.as_ptr() as usize % MEMORY_ALIGNMENT, 0);
+        assert!(resident() < before + (1 << 30));
     }
 
     #[test]

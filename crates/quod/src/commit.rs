@@ -1,6 +1,6 @@
 //! Durability order: data, then L2, then L1; in this file alone.
 //!
-//! Role: brings table entries into the file in the order that `spec/durability-rules.md` asks for, and publishes
+//! Role: brings table entries into the file in the order that `docs/spec/durability-rules.md` asks for, and publishes
 //! them last. Entries that fall into one slice are written together, one write of a slice at a time.
 //!
 //! Crash states that commit policy `through` allows, for a cluster that a request allocates:

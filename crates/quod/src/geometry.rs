@@ -1,7 +1,7 @@
 //! The arithmetic of an image: which bits of a guest offset select what.
 //!
 //! Role: everything that follows from cluster_size, table_size and header_size alone
-//! (`spec/qed-format.md`, Geometry). Pure: no I/O, no image bytes.
+//! (`docs/spec/qed-format.md`, Geometry). Pure: no I/O, no image bytes.
 //!
 //! Invariant: a `Geometry` is legal: sizes are powers of two within the format's bounds.
 //!

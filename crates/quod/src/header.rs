@@ -1,6 +1,6 @@
 //! The header: 64 bytes and the backing name behind them, to meaning and back.
 //!
-//! Role: decodes and judges every field (`spec/qed-format.md`, Header), and encodes changes in place so that bytes of
+//! Role: decodes and judges every field (`docs/spec/qed-format.md`, Header), and encodes changes in place so that bytes of
 //! unknown features in the header clusters survive. Pure: callers do the I/O.
 //!
 //! Invariant: a [`Header`] is fit to open: geometry legal, sizes within it, L1 inside the file, no unknown

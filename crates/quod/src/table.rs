@@ -1,6 +1,6 @@
 //! Table entries: 64-bit values to meaning and back.
 //!
-//! Role: the one place that knows the sentinels (`spec/qed-format.md`, Entries), and judges whether an offset is one
+//! Role: the one place that knows the sentinels (`docs/spec/qed-format.md`, Entries), and judges whether an offset is one
 //! that an entry may name. Pure.
 //!
 //! Absent on purpose: raw 0 and 1 anywhere else.

@@ -1,5 +1,5 @@
 //! What the table cache costs in memory, counted by an allocator that counts: nothing for a hit, and for the rest what
-//! the cache says (`spec/table-cache.md`, points 1 and 2).
+//! the cache says (`docs/spec/table-cache.md`, points 1 and 2).
 
 use allocation_counter::measure;
 use quod::cache::{Begin, Capacity, Pinned, Slice, SliceKey, TableCache, TableLevel};

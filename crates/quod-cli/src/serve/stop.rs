@@ -48,11 +48,12 @@ impl Stop {
 
     fn tell(&self) {
         let first = !self.state.told.swap(true, Ordering::AcqRel);
+        self.state.changed.notify(usize::MAX);
+        // Last: nobody may be reading, and then this waits.
         output::warn_line(match first {
             true => "Stopping: finishing requests, then closing the image.",
             false => "Still stopping; this takes at most half a minute.",
         });
-        self.state.changed.notify(usize::MAX);
     }
 
     /// Waits until a signal has come.

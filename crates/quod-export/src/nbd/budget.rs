@@ -5,16 +5,18 @@
 //!
 //! Invariant: a connection's first [`PRIVATE`] bytes never wait for others; what it holds above them comes out of a
 //! pool of the server. A stalled client can keep a share of the pool, so those who wait on a client's socket give up
-//! when the pool is wanted ([`Share::is_wanted`]).
+//! when the pool is wanted ([`Share::is_wanted`]). Greed waits for modesty: the last of the pool is for connections that
+//! hold little, and of those who wait the one that asks for least is next.
 //!
-//! Absent on purpose: allocating anything, and priorities: who waits for the pool waits in line.
+//! Absent on purpose: allocating anything, and fairness to those who ask for much while others always ask for little.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_lock::Mutex;
 use event_listener::{Event, listener};
+use futures_lite::future::or;
 
 /// Requests in flight on one connection.
 pub(crate) const MAX_REQUESTS: usize = 64;
@@ -25,43 +27,66 @@ pub(crate) const MAX_BYTES: usize = 64 << 20;
 /// Bytes of a connection that do not count against the server's pool.
 pub(crate) const PRIVATE: usize = 256 << 10;
 
+/// A connection that holds no more bytes of the pool than this may take the last of it.
+const MODEST: usize = 4 << 20;
+
+/// So much of the pool is kept for the modest: one part in so many.
+const RESERVED: usize = 4;
+
 const _: () = assert!(MAX_BYTES >= super::codec::MAX_PAYLOAD as usize, "one largest request must fit");
 
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Pool {
     free: Cell<usize>,
-    waiting: Cell<usize>,
-    freed: Event,
+    /// What only the modest may take.
+    reserve: usize,
     stall_timeout: Duration,
-    /// Held by the one who is next.
-    line: Mutex<()>,
+    /// Who waits, by what they would hold of the pool and by their coming.
+    line: RefCell<BTreeMap<Place, Rc<Event>>>,
+    next_number: Cell<u64>,
 }
+
+/// Bytes of the pool that a connection would hold, and a number.
+type Place = (usize, u64);
 
 impl Pool {
     /// A pool of `bytes`, at least enough for one connection's full share. Clients that stall for `stall_timeout`
     /// lose their share when others wait for it.
     pub(crate) fn new(bytes: usize, stall_timeout: Duration) -> Rc<Self> {
-        let free = Cell::new(bytes.max(MAX_BYTES));
+        let modest = bytes / RESERVED;
         Rc::new(Pool {
-            free,
-            waiting: Cell::new(0),
-            freed: Event::new(),
+            free: Cell::new((bytes - modest).max(MAX_BYTES) + modest),
+            reserve: modest,
             stall_timeout,
-            line: Mutex::new(()),
+            line: RefCell::default(),
+            next_number: Cell::new(0),
         })
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        let left = self.free.get().checked_sub(bytes);
+    /// Takes `bytes` for a connection that will then hold `total` of the pool.
+    fn take(&self, bytes: usize, total: usize) -> bool {
+        let kept = if total <= MODEST { 0 } else { self.reserve };
+        let left = self.free.get().checked_sub(bytes).filter(|&left| bytes == 0 || left >= kept);
         left.map(|left| self.free.set(left)).is_some()
     }
 
     fn give_back(&self, bytes: usize) {
         if bytes > 0 {
             self.free.set(self.free.get() + bytes);
-            self.freed.notify(1);
+            self.call_next();
         }
+    }
+
+    /// Wakes the one at the head of the line alone: the others would look in vain.
+    fn call_next(&self) {
+        if let Some((_, called)) = self.line.borrow().first_key_value() {
+            called.notify(usize::MAX);
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.line.borrow().is_empty()
     }
 }
 
@@ -82,7 +107,7 @@ impl Share {
 
     /// Whether this connection holds bytes that another one waits for.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.pool.waiting.get() > 0 && from_pool(self.bytes.get()) > 0
+        self.pool.is_wanted() && from_pool(self.bytes.get()) > 0
     }
 
     /// How long this connection may stand still while it is wanted.
@@ -93,10 +118,8 @@ impl Share {
     /// Takes a permit if one can be had now.
     pub(crate) fn try_admit(self: &Rc<Self>, bytes: usize) -> Option<Permit> {
         // Ahead of those who wait in line only with what the line does not concern.
-        (self.fits(bytes)
-            && (self.cost(bytes) == 0 || self.pool.waiting.get() == 0)
-            && self.pool.take(self.cost(bytes)))
-        .then(|| self.permit(bytes))
+        (self.fits(bytes) && (self.cost(bytes) == 0 || !self.pool.is_wanted()) && self.pay(bytes))
+            .then(|| self.permit(bytes))
     }
 
     /// Waits for a permit. One task a connection asks; dropping the future gives its place in line up.
@@ -109,17 +132,26 @@ impl Share {
             listener!(self.freed => freed);
             freed.await;
         }
-        if self.cost(bytes) > 0 {
-            let _waiting = Waiting::count(&self.pool);
-            let _turn = self.pool.line.lock().await;
-            // The cost falls while earlier requests of this connection finish.
-            while !self.pool.take(self.cost(bytes)) {
-                listener!(self.pool.freed => freed);
-                freed.await;
+        let mut waiting = None;
+        // The cost falls while earlier requests of this connection finish: perhaps to nothing.
+        while self.cost(bytes) > 0 {
+            let waiting = waiting.get_or_insert_with(|| Waiting::in_line(&self.pool));
+            let (freed, called) = (self.freed.listen(), waiting.called.listen());
+            if waiting.is_next(self.total(bytes)) && self.pay(bytes) {
+                return self.permit(bytes);
             }
-            return self.permit(bytes);
+            or(freed, called).await;
         }
         self.permit(bytes)
+    }
+
+    fn pay(&self, bytes: usize) -> bool {
+        self.pool.take(self.cost(bytes), self.total(bytes))
+    }
+
+    /// What the connection would hold of the pool with `bytes` more.
+    fn total(&self, bytes: usize) -> usize {
+        from_pool(self.bytes.get() + bytes)
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -128,7 +160,7 @@ impl Share {
 
     /// What `bytes` more would take from the pool.
     fn cost(&self, bytes: usize) -> usize {
-        from_pool(self.bytes.get() + bytes) - from_pool(self.bytes.get())
+        self.total(bytes) - from_pool(self.bytes.get())
     }
 
     /// The cost has been paid.
@@ -158,28 +190,46 @@ impl Drop for Permit {
         let returned = from_pool(share.bytes.get()) - from_pool(left);
         share.bytes.set(left);
         share.requests.set(share.requests.get() - 1);
-        share.freed.notify(1);
+        share.freed.notify(usize::MAX);
         share.pool.give_back(returned);
-        if returned == 0 && self.share.pool.waiting.get() > 0 {
-            // The one in line may be this connection, whose cost has just fallen.
-            self.share.pool.freed.notify(1);
-        }
     }
 }
 
-/// Somebody wants bytes of the pool.
-struct Waiting<'a>(&'a Pool);
+/// A place in the line for bytes of the pool.
+struct Waiting<'a> {
+    pool: &'a Pool,
+    place: Cell<Place>,
+    called: Rc<Event>,
+}
 
 impl<'a> Waiting<'a> {
-    fn count(pool: &'a Pool) -> Self {
-        pool.waiting.set(pool.waiting.get() + 1);
-        Waiting(pool)
+    /// Begins at the end of the line.
+    fn in_line(pool: &'a Pool) -> Self {
+        let place = (usize::MAX, pool.next_number.get());
+        pool.next_number.set(place.1 + 1);
+        let called = Rc::<Event>::default();
+        pool.line.borrow_mut().insert(place, Rc::clone(&called));
+        Waiting { pool, place: Cell::new(place), called }
+    }
+
+    /// Whether nobody waits who would hold less than `total` of the pool.
+    fn is_next(&self, total: usize) -> bool {
+        let (old, new) = (self.place.get(), (total, self.place.get().1));
+        let mut line = self.pool.line.borrow_mut();
+        if old != new {
+            line.remove(&old);
+            line.insert(new, Rc::clone(&self.called));
+            self.place.set(new);
+        }
+        line.first_key_value().is_some_and(|(first, _)| *first == new)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
+        self.pool.line.borrow_mut().remove(&self.place.get());
+        // What is left may be enough for the next.
+        self.pool.call_next();
     }
 }
 
@@ -223,7 +273,7 @@ mod tests {
             assert!(poll_once(&mut waits).await.is_some());
         });
         assert_eq!(pool.free.get(), MAX_BYTES, "everything came back");
-        assert_eq!(pool.waiting.get(), 0);
+        assert!(!pool.is_wanted());
     }
 
     #[test]
@@ -236,6 +286,45 @@ mod tests {
             drop(held);
             Share::of(&pool).admit(MAX_BYTES).await;
         });
-        assert_eq!((pool.free.get(), pool.waiting.get()), (MAX_BYTES, 0));
+        assert_eq!((pool.free.get(), pool.is_wanted()), (MAX_BYTES, false));
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_earlier_requests_have_made_it_free() {
+        let pool = Pool::new(0, Duration::ZERO);
+        let (greedy, modest) = (Share::of(&pool), Share::of(&pool));
+        let _all = greedy.try_admit(MAX_BYTES).expect("the pool is full");
+        let _rest = Share::of(&pool).try_admit(2 * PRIVATE).expect("the private bytes of the first are left");
+        let first = modest.try_admit(PRIVATE).expect("its own bytes");
+        block_on(async {
+            let mut waits = pin!(modest.admit(PRIVATE));
+            assert!(poll_once(&mut waits).await.is_none());
+            drop(first);
+            assert!(poll_once(&mut waits).await.is_some(), "though the pool is as full as before");
+        });
+    }
+
+    #[test]
+    fn the_last_of_the_pool_is_for_the_modest_and_so_is_the_head_of_the_line() {
+        let pool = Pool::new(8 * MAX_BYTES, Duration::ZERO);
+        let greedy: Vec<_> = (0..8).map(|_| Share::of(&pool)).collect();
+        let mut held: Vec<_> = greedy.iter().filter_map(|share| share.try_admit(MAX_BYTES)).collect();
+        assert_eq!(held.len(), 6, "two of eight are kept");
+        block_on(async {
+            let mut waits = pin!(greedy[7].admit(MAX_BYTES));
+            assert!(poll_once(&mut waits).await.is_none());
+            let mut others = vec![];
+            for _ in 0..2 * MAX_BYTES / MODEST {
+                let share = Share::of(&pool);
+                let permit = poll_once(share.admit(MODEST)).await.expect("ahead of the greedy one");
+                others.push(permit);
+            }
+            drop(held.pop());
+            let modest = Share::of(&pool);
+            let late = poll_once(modest.admit(MODEST)).await;
+            assert!(late.is_some(), "who asks for less is next, also when it comes later");
+            drop((others, late));
+            assert!(poll_once(&mut waits).await.is_some());
+        });
     }
 }

@@ -38,7 +38,7 @@ impl Default for ExportOptions {
             handshake_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
-            memory: 1 << 30,
+            memory: 256 << 20,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The reference's own algorithm: a list under a mutex, as many tables as fit 50 places, first in, first out.
 //!
 //! Role: what our cache is held against, in time and in hit ratio. Made from the description in
-//! `spec/table-cache.md`: a look-up walks the list and takes a reference, a commit puts its table at the end and makes
+//! `docs/spec/table-cache.md`: a look-up walks the list and takes a reference, a commit puts its table at the end and makes
 //! room from the front, sparing what is in use.
 //!
 //! Absent on purpose: anything that would make it better.

@@ -1,7 +1,7 @@
 //! The L2 table cache: stands between every guest request and the image file.
 //!
 //! Role: keeps slices of tables (a slice is a few KiB of one L1 or L2 table) within a budget of bytes, hands them out
-//! without a lock, and decides which ones go. Law: `spec/table-cache.md`; the numbers below are its points.
+//! without a lock, and decides which ones go. Law: `docs/spec/table-cache.md`; the numbers below are its points.
 //!
 //! | operation of the contract | here | what replaced what |
 //! | --- | --- | --- |

@@ -1,4 +1,4 @@
-//! Tests of the table cache: what they share. The contract is `spec/table-cache.md`; each file takes a part of it.
+//! Tests of the table cache: what they share. The contract is `docs/spec/table-cache.md`; each file takes a part of it.
 //!
 //! | file | points |
 //! | --- | --- |
