@@ -63,8 +63,9 @@ impl FileEnd {
         }
     }
 
-    /// Hands out clusters that lie one after another. After want of room, only once there is some again: what a failed
-    /// write had is leaked (D1), and a guest that tries again for hours must not make the file longer with every try.
+    /// Hands out clusters that lie one after another. Once a write found no room, only when there is room for these: what
+    /// a failed write had is leaked (D1), and a guest that tries again for hours must not make the file longer with
+    /// every try.
     ///
     /// # Errors
     /// `NoSpace` when there is still no room, or the file would become longer than a file can be; what the system says.
@@ -76,7 +77,7 @@ impl FileEnd {
     ) -> Result<FileOffset> {
         let wanting = self.state().wanting.clone();
         if let Some(room) = wanting {
-            self.look_for_room(storage, room, held).await?;
+            self.look_for_room(storage, room, clusters, held).await?;
         }
         let mut state = self.state();
         let at = state.next;
@@ -94,21 +95,29 @@ impl FileEnd {
         }
     }
 
-    /// Tries whether what could not be written would have room now.
-    async fn look_for_room<S: Storage>(&self, storage: &S, room: Range<u64>, held: &Held) -> Result<()> {
+    /// Tries whether so many clusters of what could not be written would have room now, and gives that back.
+    async fn look_for_room<S: Storage>(
+        &self,
+        storage: &S,
+        room: Range<u64>,
+        clusters: ClusterCount,
+        held: &Held,
+    ) -> Result<()> {
         let turn = self.turn.take().await;
         if self.state().wanting.as_ref() != Some(&room) {
             return Ok(());
         }
-        let len = room.end - room.start;
+        let whole = room.end - room.start;
+        let len = whole.min(clusters.0.saturating_mul(self.geometry.cluster_size()));
         let protected = Held::new(Arc::new((held.clone(), turn.clone())));
         let taken = storage.write_zeroes(room.start, len, protected.clone()).await;
-        taken.map_err(|source| Error::io(format!("no room for {len} bytes, as before"), source))?;
-        self.state().wanting = None;
+        if taken.is_ok() && len == whole {
+            self.state().wanting = None;
+        }
         if let Err(error) = storage.punch(room.start, len, protected).await {
             tracing::warn!(%error, "room that was tried stays taken");
         }
-        Ok(())
+        taken.map_err(|source| Error::io(format!("still no room for {len} bytes"), source))
     }
 
     /// Notes that a write of fresh room found none on the file system.
@@ -184,6 +193,8 @@ impl FileEnd {
                 return Ok(false);
             }
             state.at_least = state.at_least.min(state.referenced);
+            // Where that lay there will be nothing to try.
+            state.wanting = None;
             state.referenced
         };
         let protected = Held::new(Arc::new((held.clone(), turn.clone())));

@@ -11,7 +11,8 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use quod_storage::{Access, Held, Opener, Storage};
 
@@ -133,8 +134,8 @@ async fn add_layer<O: Opener>(
         }
     };
     if access == Access::Write {
-        make_writable(&storage, &mut front).await.map_err(blame)?;
-        opened.writer = Some(writer(&front));
+        let looked_through = make_writable(&storage, &mut front).await.map_err(blame)?;
+        opened.writer = Some(writer(&front, looked_through));
     }
     let qed = Qed::new(&front.header, front.file_length, access == Access::Write, options.cache_bytes);
     opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Qed(Box::new(qed)) });
@@ -142,32 +143,38 @@ async fn add_layer<O: Opener>(
     Ok(next)
 }
 
-/// Makes a file fit for writing: no dirty image, no partial cluster at its end, no autoclear bit, all of it durable.
-async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<()> {
-    if front.header.needs_check() {
+/// Makes a file fit for writing: no dirty image, no partial cluster at its end, no autoclear bit, all of it durable. Tells
+/// whether every entry was looked at on the way, and found good.
+async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<bool> {
+    let mut looked_through = front.header.needs_check();
+    if looked_through {
         check::repair_on_open(storage, front).await?;
     }
     let whole = front.header.geometry().whole_clusters(front.file_length);
     if whole != front.file_length {
         // No close leaves it so (D14).
         check::refuse_if_cut_short(storage, front).await?;
+        looked_through = true;
         clear_autoclear(storage, front).await?;
         let cut = storage.set_len(whole, Held::NOTHING).await;
         cut.map_err(|source| Error::io("the partial cluster at the end cannot be cut", source))?;
         flush(storage).await?;
         front.file_length = whole;
     }
-    clear_autoclear(storage, front).await
+    clear_autoclear(storage, front).await?;
+    Ok(looked_through)
 }
 
-fn writer(front: &Front) -> QedWriter {
+fn writer(front: &Front, looked_through: bool) -> QedWriter {
     let unordered = front.backing.is_none();
     QedWriter {
         end: FileEnd::new(front.header.geometry(), front.file_length, unordered),
         need_check: NeedCheck::new(front.header.clone(), front.start.clone(), unordered),
+        vetted: AtomicBool::new(looked_through),
+        vetting: Default::default(),
         clusters: Default::default(),
         tables: Default::default(),
         unsettled: Default::default(),
-        copies: async_lock::Semaphore::new(COPY_BUDGET),
+        copies: Arc::new(async_lock::Semaphore::new(COPY_BUDGET)),
     }
 }

@@ -13,9 +13,10 @@
 //! nobody changes them but who holds the slice's turn.
 //!
 //! Absent on purpose: undo. What a failed or cancelled write may have brought to the file stays queued, and goes out
-//! again with the next write of its slice, at a flush, or at the close.
+//! again with the next write of its slice, with the next maintenance, or at the close.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
@@ -154,12 +155,10 @@ impl<S: Storage> Top<'_, S> {
     /// As [`commit`](Top::commit); what did not go out stays.
     pub(crate) async fn settle_all(&self) -> Result<()> {
         loop {
-            let next = self.writer.unsettled.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let next = self.writer.unsettled().values().next().cloned();
             let Some(slice) = next else { return Ok(()) };
-            let remembered = Unsettled { writer: self.writer, slice: &slice };
             let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
             self.settle(&slice, &Held::new(permit)).await?;
-            drop(remembered);
         }
     }
 
@@ -168,6 +167,7 @@ impl<S: Storage> Top<'_, S> {
         self.flusher.check()?;
         let runs = slice.updates.attempt();
         if runs.is_empty() {
+            self.writer.forget_if_settled(slice);
             return Ok(());
         }
         // Before the file may have the entries: one that comes late must not find its cluster cut off.
@@ -181,6 +181,7 @@ impl<S: Storage> Top<'_, S> {
         self.flusher.wrote();
         runs.iter().for_each(|run| slice.publish(run));
         slice.updates.settle(runs.len());
+        self.writer.forget_if_settled(slice);
         Ok(())
     }
 
@@ -219,11 +220,29 @@ struct Unsettled<'a> {
 
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
+        // Looked at under the lock, as in `forget_if_settled`: the later of the two has the last word.
+        let mut unsettled = self.writer.unsettled();
         if self.slice.updates.unsettled() {
-            let mut unsettled = self.writer.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
-            if !unsettled.iter().any(|known| std::ptr::eq(&**known, &**self.slice)) {
-                unsettled.push(self.slice.clone());
-            }
+            unsettled.entry(self.slice.key()).or_insert_with(|| self.slice.clone());
+        }
+    }
+}
+
+impl QedWriter {
+    /// Whether failed or cancelled requests have left anything behind.
+    pub(crate) fn has_unsettled(&self) -> bool {
+        !self.unsettled().is_empty()
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, HashMap<SliceKey, Pinned>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a slice be evicted again once nothing is left of failed and cancelled requests.
+    fn forget_if_settled(&self, slice: &Slice) {
+        let mut unsettled = self.unsettled();
+        if !slice.updates.unsettled() {
+            unsettled.remove(&slice.key());
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Role: updates of metadata go through it; clearing NEED_CHECK closes it (D9).
 //!
-//! Invariants: nobody enters a gate that is closed or closing; one closes it at a time. A waiter is woken only by a
-//! change, never by another waiter.
+//! Invariants: nobody enters a gate that is closed or closing; one closes it at a time. A gate that is shut stays so. A
+//! waiter is woken only by a change, never by another waiter.
 //!
 //! Absent on purpose: fairness between those who wait.
 
@@ -21,6 +21,7 @@ struct Shared {
 struct State {
     inside: usize,
     closed: bool,
+    shut: bool,
 }
 
 /// The gate.
@@ -34,19 +35,28 @@ pub(crate) struct Inside(Arc<Shared>);
 pub(crate) struct Closed(Arc<Shared>);
 
 impl Gate {
-    /// Waits until the gate is open, and goes in. Cancel-safe.
-    pub(crate) async fn enter(&self) -> Inside {
+    /// Waits until the gate is open, and goes in; `None` when it will not open again. Cancel-safe.
+    pub(crate) async fn enter(&self) -> Option<Inside> {
         loop {
             let changed = self.0.changed.listen();
             {
                 let mut state = self.0.lock();
+                if state.shut {
+                    return None;
+                }
                 if !state.closed {
                     state.inside += 1;
-                    return Inside(Arc::clone(&self.0));
+                    return Some(Inside(Arc::clone(&self.0)));
                 }
             }
             changed.await;
         }
+    }
+
+    /// Sees to it that nobody goes in any more.
+    pub(crate) fn shut(&self) {
+        self.0.lock().shut = true;
+        self.0.changed.notify(usize::MAX);
     }
 
     /// Closes the gate and waits until nobody is inside. Cancel-safe: a dropped wait opens it again.

@@ -101,6 +101,11 @@ impl Geometry {
         at.0 >> self.table_span_bits()
     }
 
+    /// The first guest offset that an L1 entry covers.
+    pub(crate) fn table_start(&self, l1_index: u64) -> GuestOffset {
+        GuestOffset(l1_index << self.table_span_bits())
+    }
+
     /// Largest virtual size in bytes that an image of this geometry can have and a guest can address.
     fn addressable(&self) -> u64 {
         u64::try_from(self.max_image_size()).map_or(MAX_IMAGE_SIZE, |most| most.min(MAX_IMAGE_SIZE))

@@ -53,6 +53,13 @@ struct Shared {
     in_order: AtomicBool,
 }
 
+/// What becomes of the gate for metadata updates when an image has settled down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    Open,
+    Shut,
+}
+
 /// The way to write to the top layer.
 pub(crate) enum Writing<'a, S> {
     Raw { storage: &'a S, guard: Option<&'a Guard> },
@@ -167,9 +174,9 @@ impl<S: Storage> Image<S> {
         self.complete(&writing, Fua::Yes).await
     }
 
-    /// Does what time asks for; call it every five seconds or so. When no metadata was updated since the last call,
-    /// everything is flushed and NEED_CHECK is cleared, so that a crash finds nothing to repair. Nothing depends
-    /// on it being called.
+    /// Does what time asks for; call it every five seconds or so. What failed and cancelled requests have left behind goes
+    /// out. When no metadata was updated since the last call, everything is flushed and NEED_CHECK is cleared, so that a
+    /// crash finds nothing to repair. Nothing depends on it being called.
     ///
     /// # Errors
     /// As [`flush`](Image::flush).
@@ -178,18 +185,21 @@ impl<S: Storage> Image<S> {
     /// May leave NEED_CHECK set.
     pub async fn maintain(&self) -> Result<()> {
         self.check_open()?;
-        match &self.shared.writer {
-            Some(writer) if writer.need_check.is_idle() => match self.writing(0, 0)? {
-                Writing::Qed(top) => self.blame(self.settle_down(&top).await),
-                Writing::Raw { .. } => Ok(()),
-            },
-            _ => Ok(()),
+        let Some(writer) = &self.shared.writer else { return Ok(()) };
+        let idle = writer.need_check.is_idle();
+        if !idle && !writer.has_unsettled() {
+            return Ok(());
+        }
+        match self.writing(0, 0)? {
+            Writing::Qed(top) if idle => self.blame(self.settle_down(&top, After::Open).await),
+            Writing::Qed(top) => self.blame(top.settle_all().await),
+            Writing::Raw { .. } => Ok(()),
         }
     }
 
     /// Ends the use of the image: waits for updates of metadata, flushes, cuts the file back to what is referenced, and
-    /// clears NEED_CHECK (D14). Requests that come later fail; reads and writes in place that still run may go on to
-    /// their end, without being covered.
+    /// clears NEED_CHECK (D14). Requests that come later fail, and so do those under way that have yet to allocate; reads
+    /// and writes in place that still run may go on to their end, without being covered.
     ///
     /// # Errors
     /// As [`flush`](Image::flush). The image is closed all the same; NEED_CHECK tells the next user. `Closed` when an
@@ -216,16 +226,29 @@ impl<S: Storage> Image<S> {
         self.strays().landed(&(0..u64::MAX)).await;
         let outcome = match self.way_to_write() {
             Writing::Raw { storage, .. } => self.flusher().flush(storage, &Held::NOTHING).await,
-            Writing::Qed(top) => self.settle_down(&top).await,
+            Writing::Qed(top) => {
+                let settled = self.settle_down(&top, After::Shut).await;
+                top.writer.need_check.shut_gate();
+                settled
+            }
         };
         self.blame(outcome)
     }
 
     /// What waits goes out; then, behind the closed gate, all is made durable, the file is cut back to what is referenced
     /// (nobody would cut it after a crash once the bit is clear), and the bit is cleared.
-    async fn settle_down(&self, top: &Top<'_, S>) -> Result<()> {
-        top.settle_all().await?;
-        let gate = Held::new(top.writer.need_check.close_gate().await);
+    async fn settle_down(&self, top: &Top<'_, S>, after: After) -> Result<()> {
+        let gate = loop {
+            top.settle_all().await?;
+            let gate = top.writer.need_check.close_gate().await;
+            // Whoever was waited for may have left something behind.
+            if !top.writer.has_unsettled() {
+                break Held::new(gate);
+            }
+        };
+        if after == After::Shut {
+            top.writer.need_check.shut_gate();
+        }
         top.flusher.flush(top.storage, &gate).await?;
         if top.writer.end.cut(top.storage, &gate).await? {
             top.flusher.wrote();

@@ -5,20 +5,22 @@
 //!
 //! Absent on purpose: I/O.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_lock::Semaphore;
 
 use crate::allocate::FileEnd;
-use crate::cache::{Capacity, Pinned, TableCache};
+use crate::cache::{Capacity, Pinned, SliceKey, TableCache};
 use crate::error::{Error, Result};
 use crate::geometry::{Geometry, SECTOR};
 use crate::header::Header;
 use crate::need_check::NeedCheck;
 use crate::ranges::RangeLocks;
 use crate::table::ValidRange;
+use crate::turn::Turn;
 use crate::units::FileOffset;
 
 /// One image of a chain.
@@ -50,14 +52,18 @@ pub(crate) struct Qed {
 pub(crate) struct QedWriter {
     pub(crate) need_check: NeedCheck,
     pub(crate) end: FileEnd,
+    /// No entry names room past the end of the file: what lies there may be handed out.
+    pub(crate) vetted: AtomicBool,
+    /// For looking.
+    pub(crate) vetting: Turn,
     /// Guest clusters that are being allocated.
     pub(crate) clusters: RangeLocks,
     /// L1 entries that are being linked.
     pub(crate) tables: RangeLocks,
     /// Slices with entries that a failed or cancelled write may have brought to the file.
-    pub(crate) unsettled: Mutex<Vec<Pinned>>,
+    pub(crate) unsettled: Mutex<HashMap<SliceKey, Pinned>>,
     /// Bounds what copies from the backing file take: a permit stands for 1 MiB.
-    pub(crate) copies: Semaphore,
+    pub(crate) copies: Arc<Semaphore>,
 }
 
 impl Qed {

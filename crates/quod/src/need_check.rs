@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::flush::Flusher;
 use crate::gate::{Closed, Gate, Inside};
 use crate::header::{HEADER_BYTES, Header};
@@ -55,9 +55,9 @@ impl NeedCheck {
     /// Waits for the right to update metadata; sets the bit and makes it durable first where that is needed.
     ///
     /// # Errors
-    /// The header cannot be written or flushed.
+    /// The header cannot be written or flushed; `Closed`.
     pub(crate) async fn permit<S: Storage>(&self, storage: &S, flusher: &Flusher) -> Result<Arc<Permit>> {
-        let permit = Arc::new(self.gate.enter().await);
+        let permit = Arc::new(self.enter().await?);
         self.updates.fetch_add(1, Ordering::Relaxed);
         if self.unordered && !self.set.load(Ordering::Acquire) {
             let turn = self.turn.take().await;
@@ -71,6 +71,16 @@ impl NeedCheck {
             }
         }
         Ok(permit)
+    }
+
+    async fn enter(&self) -> Result<Permit> {
+        let closed = || Error::new(ErrorKind::Closed, "the image was closed meanwhile");
+        self.gate.enter().await.ok_or_else(closed)
+    }
+
+    /// Holds metadata updates back for good: those that have no permit yet will get none.
+    pub(crate) fn shut_gate(&self) {
+        self.gate.shut();
     }
 
     /// Holds metadata updates back until the guard is dropped.
@@ -111,7 +121,7 @@ impl NeedCheck {
     /// Writes a new virtual size into the header. Crash states: the old size or the new one.
     ///
     /// # Errors
-    /// The header cannot be written.
+    /// The header cannot be written; `Closed`.
     pub(crate) async fn set_image_size<S: Storage>(
         &self,
         storage: &S,
@@ -119,8 +129,9 @@ impl NeedCheck {
         bytes: u64,
         held: &Held,
     ) -> Result<()> {
+        let permit = Arc::new(self.enter().await?);
         let turn = self.turn.take().await;
-        let held = Held::new(Arc::new((held.clone(), turn.clone())));
+        let held = Held::new(Arc::new((held.clone(), permit, turn.clone())));
         self.write(storage, flusher, &held, |header| header.set_image_size(bytes)).await
     }
 

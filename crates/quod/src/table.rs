@@ -61,7 +61,12 @@ impl ValidRange {
     pub(crate) fn holds(&self, at: FileOffset, clusters: ClusterCount) -> bool {
         self.geometry.is_cluster_start(at.0)
             && at >= self.geometry.header_end()
-            && at.0.checked_add(self.geometry.bytes_of(clusters)).is_some_and(|end| end <= self.file_length)
+            && self.ends_inside(at, clusters)
+    }
+
+    /// Whether `clusters` clusters from `at` on end inside the file.
+    pub(crate) fn ends_inside(&self, at: FileOffset, clusters: ClusterCount) -> bool {
+        at.0.checked_add(self.geometry.bytes_of(clusters)).is_some_and(|end| end <= self.file_length)
     }
 }
 

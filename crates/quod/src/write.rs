@@ -9,10 +9,12 @@
 //! Absent on purpose: the order of metadata (`commit.rs`), and freeing: what a failed write took is leaked (D1).
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use quod_storage::{Buffer, Buffers, ExtentKind, Held, Storage};
 
+use crate::check;
 use crate::commit::{NewEntries, Top};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Writing};
@@ -170,13 +172,13 @@ impl<S: Storage> Image<S> {
             self.copy_up(top, fresh, tail).await?;
             return Ok(content);
         }
-        let _budget = top.writer.copies.acquire().await;
+        let held = self.copying(top, fresh).await;
         let before = self.below(head.clone()).await?;
         let after = self.below(tail).await?;
         let start = if before.is_some() { head.start } else { head.end };
         let had_before = before.is_some();
         let parts = before.into_iter().chain([bytes]).chain(after);
-        let buffers = Buffers::gather(parts).holding(fresh.held.clone());
+        let buffers = Buffers::gather(parts).holding(held);
         let mut written = top.write_data(fresh.place(start), buffers).await?;
         Ok(Content::Bytes(written.parts.remove(usize::from(had_before))))
     }
@@ -191,13 +193,19 @@ impl<S: Storage> Image<S> {
                 continue;
             }
             let piece = run.len.min(COPY_PIECE);
-            let _budget = top.writer.copies.acquire().await;
+            let held = self.copying(top, fresh).await;
             let bytes = self.fill(1, GuestOffset(at), Buffer::zeroed(piece as usize)).await?;
-            let buffers = Buffers::from(bytes).holding(fresh.held.clone());
+            let buffers = Buffers::from(bytes).holding(held);
             top.write_data(fresh.place(at), buffers).await?;
             at += piece;
         }
         Ok(())
+    }
+
+    /// Waits for the right to have one copy from below in memory. It goes with the write of that copy.
+    async fn copying(&self, top: &Top<'_, S>, fresh: &Fresh<'_>) -> Held {
+        let permit = top.writer.copies.acquire_arc().await;
+        Held::new(Arc::new((fresh.held.clone(), permit)))
     }
 
     /// The bytes of a small range as the layers below have them; `None` where they are zeroes.
@@ -255,14 +263,39 @@ impl Fresh<'_> {
 impl<S: Storage> Top<'_, S> {
     /// Holds the clusters that a request allocates, with the right to update metadata. Goes with every operation that
     /// the request starts.
+    ///
+    /// # Errors
+    /// `Corrupt` when fresh room would lie where an entry of a damaged image points; `Closed`; as
+    /// [`commit`](Top::commit).
     pub(crate) async fn claim(&self, at: GuestOffset, len: u64) -> Result<Held> {
+        self.vet().await?;
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
         let geometry = &self.qed.geometry;
         let (first, last) = (geometry.guest_cluster(at), geometry.guest_cluster(at.plus(len - 1)));
         let clusters = self.writer.clusters.hold(first.0..=last.0).await;
-        let held = Held::new(std::sync::Arc::new((permit, clusters)));
+        let held = Held::new(Arc::new((permit, clusters)));
         self.settle_held(at, len, &held).await?;
         Ok(held)
+    }
+
+    /// Looks once through all tables for entries that name room past the end of the file, before any is handed out.
+    async fn vet(&self) -> Result<()> {
+        if self.writer.vetted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _turn = self.writer.vetting.take().await;
+        if self.writer.vetted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if let Some(entry) = check::overhang(self.storage, self.qed).await? {
+            let sentence = format!(
+                "no room can be handed out: {entry}. Was it cut short? ({}; `check -r all` gives up what is not there)",
+                check::SAVE
+            );
+            return Err(Error::new(ErrorKind::Corrupt, sentence));
+        }
+        self.writer.vetted.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Gives the room of a failed first write back to the file system, which may be full. The clusters stay leaked (D1).

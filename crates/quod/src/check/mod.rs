@@ -8,6 +8,8 @@
 //!
 //! Absent on purpose: data. Nothing here reads a data cluster or opens a backing file.
 
+mod overhang;
+mod pieces;
 mod repair;
 mod report;
 mod scan;
@@ -18,6 +20,7 @@ use quod_storage::{Access, Opener, Storage};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::front::{self, Front};
+pub(crate) use overhang::overhang;
 pub use report::CheckReport;
 use scan::{Mending, Scan};
 
@@ -98,4 +101,4 @@ pub(crate) async fn refuse_if_cut_short<S: Storage>(storage: &S, front: &Front) 
 }
 
 /// The way out of an image that cannot be opened for writing.
-const SAVE: &str = "open it read-only to save what can be read";
+pub(crate) const SAVE: &str = "open it read-only to save what can be read";

@@ -9,18 +9,16 @@
 
 use std::ops::Range;
 
-use quod_storage::{Buffer, ExtentKind, Storage};
+use quod_storage::{Buffer, Storage};
 use roaring::RoaringTreemap;
 
+use super::pieces::next_piece;
 use super::report::CheckReport;
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::geometry::{ENTRY, Geometry};
-use crate::table::{L2Entry, ValidRange, decode_l1, encode_entries, entries};
+use crate::table::{L2Entry, ValidRange, decode_l1, encode_entries};
 use crate::units::{ClusterCount, FileOffset};
-
-/// Tables are read in pieces of at most this many bytes; a piece begins at a multiple of it in its table.
-const PIECE: u64 = 256 << 10;
 
 pub(super) struct Scan<'a, S> {
     storage: &'a S,
@@ -91,7 +89,9 @@ impl<'a, S: Storage> Scan<'a, S> {
     pub(super) async fn run(mut self) -> Result<Scanned> {
         self.reference(self.l1_table, self.geometry.table_clusters());
         let mut at = 0;
-        while let Some((piece_at, mut piece)) = self.next_piece(self.l1_table, &mut at).await? {
+        while let Some((piece_at, mut piece)) =
+            next_piece(self.storage, self.geometry, self.l1_table, &mut at).await?
+        {
             let mut cleared = 0;
             for (index, entry) in piece.iter_mut().enumerate() {
                 let Some(table) = decode_l1(*entry) else { continue };
@@ -125,7 +125,9 @@ impl<'a, S: Storage> Scan<'a, S> {
     async fn scan_table(&mut self, table: FileOffset) -> Result<()> {
         let mut at = 0;
         self.last_end = None;
-        while let Some((piece_at, mut piece)) = self.next_piece(table, &mut at).await? {
+        while let Some((piece_at, mut piece)) =
+            next_piece(self.storage, self.geometry, table, &mut at).await?
+        {
             let mut cleared = 0;
             for (index, entry) in piece.iter_mut().enumerate() {
                 let L2Entry::Data(data) = L2Entry::decode(*entry) else { continue };
@@ -180,30 +182,6 @@ impl<'a, S: Storage> Scan<'a, S> {
             self.obstacle = Some(sentence());
         }
         self.report.corruption(sentence);
-    }
-
-    /// The next piece of a table that is not a hole, from byte `at` of it on; `at` moves past it.
-    async fn next_piece(&self, table: FileOffset, at: &mut u64) -> Result<Option<(FileOffset, Vec<u64>)>> {
-        let failed = |source| Error::io(format!("the table at {table} cannot be read"), source);
-        let end = self.geometry.table_bytes();
-        while *at < end {
-            let extent = self.storage.extent(table.0 + *at, end - *at).await.map_err(failed)?;
-            if extent.kind == ExtentKind::Hole {
-                // Holes need not end where entries do; what is read twice was all zeroes.
-                *at = (*at + extent.len).min(end) / ENTRY * ENTRY;
-                if extent.len < ENTRY {
-                    *at += ENTRY;
-                }
-                continue;
-            }
-            let len = (PIECE - *at % PIECE).min(end - *at);
-            let place = table.plus(*at);
-            let bytes =
-                self.storage.read_at(place.0, Buffer::zeroed(len as usize).into()).await.map_err(failed)?;
-            *at += len;
-            return Ok(Some((place, entries(&bytes.into_single()).collect())));
-        }
-        Ok(None)
     }
 
     /// Writes a piece with cleared entries over the old one. Crash states: each entry as it was, or cleared.
