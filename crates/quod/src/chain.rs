@@ -172,6 +172,7 @@ fn writer(front: &Front, looked_through: bool) -> QedWriter {
         need_check: NeedCheck::new(front.header.clone(), front.start.clone(), unordered),
         vetted: AtomicBool::new(looked_through),
         vetting: Default::default(),
+        tables_cleared: AtomicU64::new(0),
         clusters: Default::default(),
         tables: Default::default(),
         unsettled: Default::default(),

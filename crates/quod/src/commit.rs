@@ -105,6 +105,23 @@ impl<S: Storage> Top<'_, S> {
         }
     }
 
+    /// Clears the L1 entry of a table that lies past the end of the disk whole, so that nobody has looked into it.
+    ///
+    /// # Errors
+    /// As [`commit`](Top::commit).
+    pub(crate) async fn unlink(&self, at: GuestOffset) -> Result<()> {
+        let geometry = &self.qed.geometry;
+        let (index, entry) = (geometry.l1_index(at), geometry.l1_slice(at).entry);
+        let l1 = self.qed.l1_slice(self.storage, at).await?;
+        if l1.entry(entry) == L2Entry::Unallocated.encode() && !l1.updates.unsettled() {
+            return Ok(());
+        }
+        let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
+        let turn = self.writer.tables.hold(index..=index).await;
+        let run = EntryRun { start: entry, count: 1, first: L2Entry::Unallocated.encode(), stride: 0 };
+        self.write_entries(&l1, run, &Held::new(Arc::new((permit, turn)))).await
+    }
+
     /// Writes a run of entries, with whatever else waits for the same slice, then publishes them.
     async fn write_entries(&self, slice: &Pinned, run: EntryRun, held: &Held) -> Result<()> {
         let mine = slice.enqueue(run);

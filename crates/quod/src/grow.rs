@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use quod_storage::{Held, Storage};
 
 use crate::commit::{NewEntries, Top};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::{MAX_IMAGE_SIZE, SECTOR};
 use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
@@ -82,17 +82,30 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Clears from a cluster past the old end on; returns how far. A stray entry may name a cluster that is another's, so
-    /// it is the entry that goes, not what it names.
+    /// Clears from a cluster past the old end on; returns how far. Stray entries there may name what is another's, so it is
+    /// the entries that go, not what they name.
     async fn clear_past_end(&self, top: &Top<'_, S>, at: GuestOffset, len: u64) -> Result<u64> {
-        let mapping = top.qed.lookup(top.storage, at, len).await?;
-        let L2Entry::Data(_) = mapping.entry else {
-            self.clear_qed(top, at.0, mapping.len, Wish::Zeroes, Room::GiveBack).await?;
-            return Ok(mapping.len);
-        };
-        let claim = top.claim(at, mapping.len).await?;
-        let clusters = top.qed.geometry.clusters_for(mapping.len);
-        top.commit(at, clusters, NewEntries::Zeroes, &claim).await?;
-        Ok(mapping.len)
+        let geometry = &top.qed.geometry;
+        let len = len.min(geometry.left_in_table(at));
+        let table = geometry.l1_index(at);
+        if geometry.table_start(table) == at && table >= top.writer.tables_cleared.load(Ordering::Acquire) {
+            // A table that lies past the old end whole: nothing of the guest's is in it.
+            top.unlink(at).await?;
+            // From here on what L1 names there is ours, also when this growth fails and the next one comes by.
+            top.writer.tables_cleared.store(table + 1, Ordering::Release);
+        }
+        match top.qed.survey(top.storage, at, len).await {
+            Ok(mapping) if !matches!(mapping.entry, L2Entry::Data(_)) => {
+                self.clear_qed(top, at.0, mapping.len, Wish::Zeroes, Room::GiveBack).await?;
+                Ok(mapping.len)
+            }
+            Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
+            Ok(_) | Err(_) => {
+                let len = len.min(geometry.left_in_slice(at));
+                let claim = top.claim(at, len).await?;
+                top.commit(at, geometry.clusters_for(len), NewEntries::Zeroes, &claim).await?;
+                Ok(len)
+            }
+        }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct QedWriter {
     pub(crate) vetted: AtomicBool,
     /// For looking.
     pub(crate) vetting: Turn,
+    /// L1 entries from this one on may be of another time: the disk has not reached there since it was opened.
+    pub(crate) tables_cleared: AtomicU64,
     /// Guest clusters that are being allocated.
     pub(crate) clusters: RangeLocks,
     /// L1 entries that are being linked.

@@ -8,7 +8,7 @@ use common::backing::Backing;
 use common::probe::{Op, ProbeOpener};
 use common::*;
 use quod::{ErrorKind, Fua, Image, Room, block_on};
-use quod_storage::{Access, MemoryOpener, Storage};
+use quod_storage::{Access, Memory, MemoryOpener, Storage};
 
 const OLD: u64 = 3 * 4096 + 512;
 const NEW: u64 = 9 * 4096 + 1024;
@@ -96,6 +96,69 @@ fn an_entry_behind_the_old_end_that_names_anothers_cluster_harms_nothing_of_it()
     grow(&image, NEW);
     assert_same(&read(&image, 0, 4096), &[5; 4096], "the cluster's rightful owner");
     assert_same(&read(&image, 5 * 4096, 4096), &[0; 4096], "the new part");
+}
+
+/// Grows a disk of 2 MiB under whose second L1 entry something stands that a crash or another tool has left there.
+fn check_growth_over(stray: impl Fn(&Memory, Shape) -> (u64, u64)) {
+    for backing in [Backing::None, Backing::Raw(6 << 20)] {
+        let opener = ProbeOpener::default();
+        let shape = Shape::small(2 << 20);
+        let backing = backing.make(&opener.plain, 0);
+        let image = fresh(&opener, Path::new(DISK), shape, backing);
+        write(&image, 0, &[7; 2 << 20]);
+        close(image);
+        let file = opener.plain.file(Path::new(DISK));
+        let (place, value) = stray(&file, shape);
+        set_entry(&file, place, value);
+        let image = open(&opener, Path::new(DISK), Access::Write);
+        // Once without room for the new size, then again: the second growth meets what the first has left.
+        opener
+            .record(DISK)
+            .fail(|op| matches!(op, Op::Write { at: 0, .. }).then_some(std::io::ErrorKind::StorageFull));
+        block_on(image.grow(5 << 20)).expect_err("no room");
+        opener.record(DISK).heal();
+        grow(&image, 5 << 20);
+        assert_same(&read(&image, 0, 2 << 20), &[7; 2 << 20], "the old disk");
+        assert_same(&read(&image, 2 << 20, 3 << 20), &[0; 3 << 20], "the new part");
+        write(&image, 4 << 20, &[8; 4096]);
+        close(image);
+        let image = open(&opener, Path::new(DISK), Access::Read);
+        assert_same(&read(&image, 0, 2 << 20), &[7; 2 << 20], "the old disk, from the file");
+        assert_same(&read(&image, 2 << 20, 2 << 20), &[0; 2 << 20], "the new part, from the file");
+        assert_same(&read(&image, 4 << 20, 4096), &[8; 4096], "what was written there since");
+        assert_eq!(report(&opener, Path::new(DISK)).corruptions, 0);
+    }
+}
+
+#[test]
+fn a_stray_table_behind_the_old_end_is_unlinked_and_what_it_names_left_alone() {
+    check_growth_over(|file, shape| (shape.l1().start + 8, entry(file, shape.l1().start)));
+    check_growth_over(|file, shape| (shape.l1().start + 16, entry(file, shape.l2(file, 0).start)));
+}
+
+#[test]
+fn an_invalid_entry_behind_the_old_end_is_cleared() {
+    check_growth_over(|_, shape| (shape.l1().start + 8, 0x7777_0000));
+    check_growth_over(|_, shape| (shape.l1().start + 16, 0x1001));
+}
+
+#[test]
+fn invalid_entries_of_the_old_last_table_are_cleared() {
+    let opener = MemoryOpener::new();
+    let image = fresh(&opener, Path::new(DISK), Shape::small(1 << 20), None);
+    write(&image, 0, &[5; 1 << 20]);
+    close(image);
+    let file = opener.file(Path::new(DISK));
+    let table = Shape::small(1 << 20).l2(&file, 0).start;
+    for (cluster, value) in [(300, 0x7777_0000), (400, 0x1001), (511, entry(&file, table))] {
+        set_entry(&file, table + 8 * cluster, value);
+    }
+    let image = open(&opener, Path::new(DISK), Access::Write);
+    grow(&image, 3 << 20);
+    assert_same(&read(&image, 0, 1 << 20), &[5; 1 << 20], "the old disk");
+    assert_same(&read(&image, 1 << 20, 2 << 20), &[0; 2 << 20], "the new part");
+    close(image);
+    assert_clean(&opener, Path::new(DISK));
 }
 
 #[test]
