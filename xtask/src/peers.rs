@@ -29,11 +29,7 @@ const PEERS: &[Peer] = &[
     Peer { program: "qemu-storage-daemon", packages: &["qemu-utils", "qemu-system-common"] },
     Peer { program: "nbdinfo", packages: &["libnbd-bin"] },
     Peer { program: "nbdcopy", packages: &["libnbd-bin"] },
-    Peer { program: "nbdkit", packages: &["nbdkit"] },
     Peer { program: "fio", packages: &["fio"] },
-    Peer { program: "hyperfine", packages: &["hyperfine"] },
-    Peer { program: "strace", packages: &["strace"] },
-    Peer { program: "valgrind", packages: &["valgrind"] },
 ];
 
 /// Installs what is missing.

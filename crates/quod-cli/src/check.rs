@@ -27,7 +27,7 @@ const NOT_SUPPORTED: u8 = 63;
 /// Look for corruption and leaked clusters in an image, and repair them with -r.
 ///
 /// The exit code is 0 when the image is clean, 1 when it cannot be checked, 2 when it is corrupt, 3 when clusters are
-/// leaked and nothing is worse, 63 when its format knows no checks.
+/// leaked and nothing is worse, 63 when the format does not support checks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   quod check disk.qed                    0 clean, 2 corrupt, 3 leaked clusters
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-    /// How to print it
+    /// Output format
     #[arg(long, value_name = "FORM", default_value = "human")]
     output: OutputFormat,
 }
@@ -58,6 +58,8 @@ enum What {
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let mut target = args.source.target();
     if quod::block_on(target.format())? == Format::Raw {
+        // What cannot be opened has no format.
+        quod::block_on(target.open())?;
         output::complain("This image format does not support checks");
         return Ok(NOT_SUPPORTED);
     }

@@ -29,10 +29,10 @@ const DIFFERENT: u8 = 1;
   quod compare -f qed -F raw a.qed a.raw && echo same")]
 pub(crate) struct Args {
     /// The format of FILE1: qed or raw; told by its first bytes when not given
-    #[arg(short = 'f', long = "a-format", value_name = "FMT", overrides_with = "first_format")]
+    #[arg(short = 'f', long = "a-format", value_name = "FMT")]
     first_format: Option<String>,
     /// The format of FILE2
-    #[arg(short = 'F', long = "b-format", value_name = "FMT", overrides_with = "second_format")]
+    #[arg(short = 'F', long = "b-format", value_name = "FMT")]
     second_format: Option<String>,
     /// Sizes and allocation must be the same too
     #[arg(short, long)]

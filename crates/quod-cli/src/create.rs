@@ -34,16 +34,16 @@ use plan::Plan;
   quod create -o help                           what -o takes")]
 pub(crate) struct Args {
     /// The format of the new image: qed or raw
-    #[arg(short, long, value_name = "FMT", default_value = "qed", overrides_with = "format")]
+    #[arg(short, long, value_name = "FMT", default_value = "qed")]
     format: String,
     /// Options of the format, as NAME=VALUE,...; a comma in a value is written twice
     #[arg(short, long, value_name = "OPTIONS")]
     options: Vec<String>,
     /// The image that the new one starts from; a relative name is looked up beside FILE
-    #[arg(short, long, value_name = "BASE", overrides_with = "backing")]
+    #[arg(short, long, value_name = "BASE")]
     backing: Option<OsString>,
     /// The format of BASE: qed or raw
-    #[arg(short = 'F', long, value_name = "FMT", overrides_with = "backing_format")]
+    #[arg(short = 'F', long, value_name = "FMT")]
     backing_format: Option<String>,
     /// Do not look at the backing file
     #[arg(short = 'u', long)]

@@ -17,9 +17,9 @@ use crate::open::{self, Source};
 use crate::output::{self, OutputFormat};
 use crate::sizes::ThreeDigits;
 
-/// Tell format, size and backing file of an image.
+/// Show format, size and backing file of an image.
 ///
-/// Opens nothing but FILE. The exit code is 0, or 1 when the image cannot be read.
+/// Opens nothing but FILE, unless it is asked for the chain. The exit code is 0, or 1 when the image cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   quod info disk.qed                     what the image says of itself
@@ -28,10 +28,10 @@ use crate::sizes::ThreeDigits;
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
-    /// Tell about the backing files too
+    /// Show the backing files too
     #[arg(short, long)]
     backing_chain: bool,
-    /// How to print it
+    /// Output format
     #[arg(long, value_name = "FORM", default_value = "human")]
     output: OutputFormat,
 }

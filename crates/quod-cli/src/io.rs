@@ -54,7 +54,7 @@ pub(crate) struct Args {
     #[arg(short, long = "cmd", value_name = "CMD", allow_hyphen_values = true)]
     command: Vec<String>,
     /// The format of FILE: qed or raw; told by its first bytes when not given
-    #[arg(short, long, value_name = "FMT", overrides_with = "format")]
+    #[arg(short, long, value_name = "FMT")]
     format: Option<String>,
     /// Open FILE read-only
     #[arg(short, long)]

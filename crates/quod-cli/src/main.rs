@@ -36,13 +36,13 @@ const LOG_LINES: usize = 1000;
 
 /// Copy-on-write virtual disks in the QED image format.
 ///
-/// The verbs take the flags, print the sentences and exit with the codes of the QEMU tools of the same name.
+/// The verbs take the flags, print the sentences and exit with the codes of qemu-img and qemu-io.
 #[derive(Debug, Parser)]
-#[command(name = "quod", version, max_term_width = 110)]
+#[command(name = "quod", version, max_term_width = 110, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-    /// Tell more on standard error; twice for even more. RUST_LOG has finer control.
+    /// Log more to standard error; twice for even more. RUST_LOG has finer control.
     #[arg(long, short = 'v', global = true, action = ArgAction::Count)]
     verbose: u8,
 }

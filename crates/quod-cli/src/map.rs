@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Bytes to list at most
     #[arg(short = 'l', long, value_name = "LENGTH", allow_hyphen_values = true)]
     max_length: Option<String>,
-    /// How to print it
+    /// Output format
     #[arg(long, value_name = "FORM", default_value = "human")]
     output: OutputFormat,
 }

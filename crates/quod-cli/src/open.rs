@@ -20,10 +20,10 @@ pub(crate) type Disk = Image<FileStorage>;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Source {
     /// The format of FILE: qed or raw; told by its first bytes when not given
-    #[arg(short, long, value_name = "FMT", overrides_with = "format")]
+    #[arg(short, long, value_name = "FMT")]
     pub(crate) format: Option<String>,
     /// Let another process have FILE open for writing; what is read may change underneath
-    #[arg(short = 'U', long, overrides_with = "force_share")]
+    #[arg(short = 'U', long)]
     pub(crate) force_share: bool,
     /// The image file
     #[arg(value_name = "FILE")]

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Refuse writes, and open the image for reading only
     #[arg(short, long)]
     read_only: bool,
-    /// Bytes that the table cache may take, with a suffix or without
+    /// Bytes that the table cache of each image of the chain may take, with a suffix or without
     #[arg(long, value_name = "BYTES")]
     cache_size: Option<String>,
     /// Make an empty disk of this size when FILE is missing or empty
@@ -63,6 +63,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Some(text) => usize::try_from(size("cache size", text)?)?,
         None => quod::DEFAULT_CACHE_BYTES,
     };
+    // Before anything is made: a server needs a place to be found at.
+    let socket = address::socket_path(&args.file, args.socket.as_deref())?;
     if let Some(text) = &args.create {
         create_if_missing(args, size("image size", text)?)?;
     }
@@ -71,7 +73,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let format = args.format.as_deref().or(args.create.as_ref().map(|_| name_of(Format::Qed)));
     let target = Target { path: &args.file, format, access };
     let disk = quod::block_on(target.open_with(cache_bytes))?;
-    let served = serve(args, &disk, &stop);
+    let served = serve(args, &disk, &socket, &stop);
     let closed = quod::block_on(disk.close());
     conclude(args, served, closed)
 }
@@ -108,12 +110,11 @@ fn create_if_missing(args: &Args, size: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn serve(args: &Args, disk: &Disk, stop: &Stop) -> anyhow::Result<Summary> {
-    let path = address::socket_path(&args.file, args.socket.as_deref())?;
+fn serve(args: &Args, disk: &Disk, socket: &Path, stop: &Stop) -> anyhow::Result<Summary> {
     let mut options = ExportOptions::default();
     options.read_only = args.read_only;
     options.description = format!("{} ({})", args.file.display(), name_of(disk.format()));
-    let server = Server::bind(options, &path)?;
+    let server = Server::bind(options, socket)?;
     say(&welcome(&args.file, disk, server.path()));
     Ok(server.serve(disk.clone(), stop.wait())?)
 }
@@ -150,8 +151,8 @@ fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: quod::Result<(
         Err(error) => fail(without_number(&format!("{error:#}")).to_owned()),
         Ok(Summary { cut: 0, .. }) => {}
         Ok(summary) => fail(format!(
-            "{} clients were cut off with requests in flight: of what these wrote and were not told about, any part may \
-             be in {name}",
+            "{} clients were cut off with requests in flight: of their writes that were not acknowledged any part may be \
+             in {name}",
             summary.cut
         )),
     }

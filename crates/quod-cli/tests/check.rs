@@ -157,6 +157,8 @@ fn what_cannot_be_checked_has_an_exit_code_of_its_own() {
     for args in [
         &["a.raw"][..],
         &["-f", "raw", "a.raw"],
+        &["-f", "raw", "missing"],
+        &["-f", "raw", "/"],
         &["--output=json", "a.raw"],
         &["-f", "qed", "a.raw"],
         &["missing"],

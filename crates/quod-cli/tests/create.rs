@@ -5,7 +5,7 @@ mod common;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use common::{Holder, QUOD, Room, same_as_qemu_img};
+use common::{Holder, QUOD, Room, same_as_qemu_img, same_output};
 
 fn with_bases(room: &Room) {
     room.create_by_peer(&["-f", "qed", "base.qed", "5M"]);
@@ -191,6 +191,25 @@ fn a_name_need_not_be_utf_8() {
             assert!(read.status().expect("it is there").success(), "{tool} {reader}");
         }
     }
+}
+
+#[test]
+fn of_a_flag_that_is_given_again_the_last_one_holds() {
+    let room = Room::new();
+    room.quod(&["create", "-q", "-q", "-f", "raw", "-f", "qed", "a.qed", "1M"]).exits(0);
+    for args in [
+        &["info", "--output=human", "--output=json", "--backing-chain", "--backing-chain", "a.qed"][..],
+        &["map", "--output=human", "--output=json", "-s", "0", "-s", "64k", "-l", "1k", "-l", "64k", "a.qed"],
+    ] {
+        same_output(&room, args).prints("{");
+    }
+    room.quod(&["check", "--output=human", "--output=json", "-r", "leaks", "-r", "all", "a.qed"])
+        .exits(0)
+        .prints("{");
+    room.quod(&["compare", "-s", "-s", "-q", "-q", "-f", "raw", "-f", "qed", "a.qed", "a.qed"]).exits(0);
+    room.quod(&["io", "-r", "-r", "-c", "length", "-c", "read 0 1k", "a.qed"])
+        .exits(0)
+        .prints("read 1024/1024");
 }
 
 #[test]

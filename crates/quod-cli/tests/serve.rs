@@ -139,6 +139,9 @@ fn what_cannot_be_served_is_told() {
     room.quod(&["serve", "--create", "abc", "a.qed"]).exits(1).tells("Invalid image size specified: 'abc'.");
     room.quod(&["serve", "--create", "65T", "a.qed"]).exits(1).tells("QED image size is invalid");
     assert!(!room.path("a.qed").exists(), "an image that could not be made leaves nothing");
+    let long = "s".repeat(200);
+    room.quod(&["serve", "--create", "1M", "--socket", &long, "a.qed"]).exits(1).tells("107 bytes");
+    assert!(!room.path("a.qed").exists(), "nor does one that could not be served");
     room.quod(&["serve", "--format", "vmdk", "--create", "1M", "a.qed"])
         .exits(1)
         .tells("Unknown file format 'vmdk'");

@@ -17,9 +17,10 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fdatasync, seek};
 use rustix::io::{Errno, preadv, pwritev};
 use smallvec::SmallVec;
 
+use crate::lock::Locked;
 use crate::{
     Access, Alignment, Buffer, Buffers, Existing, Extent, ExtentKind, FileId, Held, MEMORY_ALIGNMENT, Opener,
-    Storage, lock,
+    Storage,
 };
 
 /// Zeroes are written in pieces of at most this many bytes where the file system cannot make them itself.
@@ -31,7 +32,7 @@ const MAX_VECTORS: usize = 1024;
 /// A local regular file. Cheap to clone; the file and its locks go with the last clone.
 #[derive(Clone, Debug)]
 pub struct FileStorage {
-    file: Arc<File>,
+    file: Arc<Locked>,
 }
 
 impl FileStorage {
@@ -41,8 +42,7 @@ impl FileStorage {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        lock::acquire(&file, name, access)?;
-        Ok(FileStorage { file: Arc::new(file) })
+        Ok(FileStorage { file: Arc::new(Locked::acquire(file, name, access)?) })
     }
 
     /// Writes zero bytes where no system call makes them.
@@ -63,7 +63,7 @@ impl FileStorage {
         IoSliceMut::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let vectors = rest.len().min(MAX_VECTORS);
-            match preadv(&self.file, &mut rest[..vectors], at) {
+            match preadv(&**self.file, &mut rest[..vectors], at) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => {
                     at += read as u64;
@@ -81,7 +81,7 @@ impl FileStorage {
         let mut rest = &mut parts[..];
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            match pwritev(&self.file, &rest[..rest.len().min(MAX_VECTORS)], at) {
+            match pwritev(&**self.file, &rest[..rest.len().min(MAX_VECTORS)], at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     at += written as u64;
@@ -108,7 +108,7 @@ impl Storage for FileStorage {
 
     async fn flush(&self, _held: Held) -> io::Result<()> {
         // Not retried on EINTR: whether what it covered is still dirty is then unknown.
-        Ok(fdatasync(&self.file)?)
+        Ok(fdatasync(&**self.file)?)
     }
 
     async fn set_len(&self, len: u64, _held: Held) -> io::Result<()> {
@@ -133,7 +133,7 @@ impl Storage for FileStorage {
     }
 
     async fn extent(&self, at: u64, len: u64) -> io::Result<Extent> {
-        let data = match seek(&self.file, SeekFrom::Data(at)) {
+        let data = match seek(&**self.file, SeekFrom::Data(at)) {
             Ok(data) => data,
             Err(Errno::NXIO) => return Ok(Extent { len, kind: ExtentKind::Hole }),
             Err(errno) => return Err(errno.into()),
@@ -141,7 +141,7 @@ impl Storage for FileStorage {
         if data > at {
             return Ok(Extent { len: len.min(data - at), kind: ExtentKind::Hole });
         }
-        let hole = seek(&self.file, SeekFrom::Hole(at))?;
+        let hole = seek(&**self.file, SeekFrom::Hole(at))?;
         Ok(Extent { len: len.min(hole.saturating_sub(at).max(1)), kind: ExtentKind::Data })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Role: byte 100 + i of the file marks a permission that is held, byte 200 + i one that is not shared, both by OFD
 //! read locks, which exclude nobody; each side then asks, as for a write lock, whether another holds the byte that
-//! would contradict it. The locks go with the open file description, so a killed process leaves none behind.
+//! would contradict it. The locks go with the open file description, so a killed process leaves none behind, and are taken
+//! back explicitly at the end.
 //!
 //! Absent on purpose: mandatory locks, lock files, and any lock on images opened by [`Access::ReadShared`] but the
 //! mark of a reader.
@@ -10,6 +11,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -72,11 +74,43 @@ impl Claim {
     }
 }
 
-/// Takes the locks of `access` on `file`, waiting up to a second for a holder that is just going.
-///
-/// # Errors
-/// [`LockConflict`] inside a `ResourceBusy` error, or what the system says.
-pub(crate) fn acquire(file: &File, path: &Path, access: Access) -> io::Result<()> {
+/// An open file with its marks, which go when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    file: File,
+    access: Access,
+}
+
+impl Locked {
+    /// Takes the locks of `access` on `file`, waiting up to a second for a holder that is just going.
+    ///
+    /// # Errors
+    /// [`LockConflict`] inside a `ResourceBusy` error, or what the system says.
+    pub(crate) fn acquire(file: File, path: &Path, access: Access) -> io::Result<Self> {
+        acquire(&file, path, access)?;
+        Ok(Locked { file, access })
+    }
+}
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // A child that another thread forks shares the open file until its exec, and would keep the marks as long.
+        for byte in Claim::of(self.access).bytes() {
+            // Refused only for a file that is gone: then nobody is kept out by its marks.
+            let _gone: bool = mark(&self.file, byte, libc::F_UNLCK).is_err();
+        }
+    }
+}
+
+fn acquire(file: &File, path: &Path, access: Access) -> io::Result<()> {
     let claim = Claim::of(access);
     let give_up = Instant::now() + RETRY_FOR;
     loop {
@@ -165,4 +199,25 @@ fn holders(file: &File) -> io::Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_go_at_the_end_though_a_forked_child_still_shares_the_open_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let name = directory.path().join("disk");
+        let open = || {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false).open(&name).expect("a file")
+        };
+        let first = Locked::acquire(open(), &name, Access::Write).expect("nobody has it");
+        // What a child has until its exec: the same open file.
+        let shared = first.file.try_clone().expect("a descriptor");
+        drop(first);
+        Locked::acquire(open(), &name, Access::Write).expect("nobody has it any more");
+        drop(shared);
+    }
 }

@@ -80,7 +80,10 @@ impl Flusher {
             Some(first) => {
                 let way_out =
                     "reads go on; close the image, see to its storage, and check it before it is used again";
-                Err(Error::new(ErrorKind::Latched, format!("no more writes since {first} ({way_out})")))
+                Err(Error::new(
+                    ErrorKind::Latched,
+                    format!("writes are refused since an earlier failure: {first} ({way_out})"),
+                ))
             }
         }
     }

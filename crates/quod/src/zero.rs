@@ -97,7 +97,11 @@ impl<S: Storage> Image<S> {
         room: Room,
     ) -> Result<u64> {
         loop {
-            let mapping = top.qed.lookup(top.storage, at, len).await?;
+            // Over many slices at once only where no slice of them can have leftovers of failed requests.
+            let mapping = match top.writer.has_unsettled() {
+                true => top.qed.lookup(top.storage, at, len).await?,
+                false => top.qed.survey(top.storage, at, len).await?,
+            };
             let below = match mapping.entry {
                 L2Entry::Data(file_at) => {
                     self.clear_file(top.storage, file_at, mapping.len, room).await?;

@@ -6,6 +6,7 @@
 //!
 //! Absent on purpose: counting words; that comes before.
 
+use super::CACHE_MODES;
 use super::catalogue::Spec;
 use super::command::{Command, Open, Range, Reopen};
 use super::numbers::number;
@@ -97,6 +98,9 @@ pub(super) fn reopen(spec: &'static Spec, words: &[&str]) -> Parsed {
             "Cannot change the option '{}'",
             list.split('=').next().unwrap_or(list)
         ));
+    }
+    if let Some(mode) = scanned.value('c').filter(|mode| !CACHE_MODES.contains(mode)) {
+        return Refusal::complaint(format!("Invalid cache option: {mode}"));
     }
     match (scanned.has('r'), scanned.has('w')) {
         (true, true) => Refusal::complaint("Only one -r/-w option may be given"),

@@ -173,7 +173,10 @@ impl<W: Write> Session<W> {
         };
         match find(name) {
             Some(spec) => Ok(writeln!(self.out, "{}{}", spec.usage_line(), spec.details.trim_end())?),
-            None => Ok(writeln!(self.out, "command {name} not found")?),
+            None => {
+                writeln!(self.out, "command {name} not found")?;
+                Err(Trouble::Told)
+            }
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::output;
 /// Why a command failed.
 pub(super) enum Trouble {
     Refused(Option<&'static Spec>, Refusal),
+    /// Told already.
+    Told,
     /// Told on standard error as it is.
     Plain(String),
     /// Told on standard error by our name.
@@ -51,6 +53,7 @@ pub(super) fn tell(out: &mut impl Write, trouble: Trouble) -> anyhow::Result<()>
                 writeln!(out, "{}", spec.usage_line())?;
             }
         }
+        Trouble::Told => {}
         Trouble::Plain(line) => output::warn_line(&line),
         Trouble::Complaint(line) => output::complain(&line),
         Trouble::Request(word, fault) => {

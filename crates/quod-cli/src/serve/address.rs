@@ -25,7 +25,9 @@ pub(super) fn socket_path(image: &Path, wanted: Option<&Path>) -> anyhow::Result
 }
 
 fn choose(image: &Path, wanted: Option<&Path>, runtime: Option<&OsStr>) -> anyhow::Result<PathBuf> {
-    let whole = |path: &Path| absolute(path).with_context(|| format!("{}: where is it?", path.display()));
+    let whole = |path: &Path| {
+        absolute(path).with_context(|| format!("{}: there is no absolute name for it", path.display()))
+    };
     if let Some(wanted) = wanted {
         // A short name in a deep directory still serves clients that are there too.
         let paths = [whole(wanted)?, wanted.to_owned()];
