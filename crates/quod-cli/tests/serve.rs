@@ -197,6 +197,40 @@ fn without_room_only_what_needs_room_fails_until_there_is_room_again() {
     }
 }
 
+/// Serves an image on a file system of 16 MiB that nobody else sees, most of it taken by another file.
+const ON_A_SMALL_DISK: &str = "
+    mkdir small && mount -t tmpfs -o size=16M none small || exit 99
+    head -c 10M /dev/zero > small/other
+    trap 'kill -TERM $server' TERM
+    quod serve --create 64M --socket s.sock small/a.qed & server=$!
+    wait $server; wait $server; ended=$?
+    quod check small/a.qed; checked=$?
+    exit $((ended * 10 + checked))";
+
+#[test]
+fn a_full_file_system_harms_nothing_and_is_written_to_again_once_there_is_room() {
+    let room = Room::new();
+    let mut command = room.command("unshare");
+    let script = ON_A_SMALL_DISK.replace("quod ", &format!("'{QUOD}' "));
+    let serving = Serving::start_as(command.args(["--map-root-user", "--mount", "bash", "-c", &script]));
+    let client = |commands: &[&str]| {
+        let args: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
+        room.peer("qemu-io", &[&["-f", "raw"], &args[..], &[serving.uri()]].concat())
+    };
+    client(&["write -P 1 0 2M", "flush"]).exits(0);
+    for _ in 0..3 {
+        client(&["write -P 2 8M 8M"]).exits(1).prints("No space left on device");
+        client(&["write -P 4 40M 64k", "write -P 3 100k 4k", "flush", "read -P 1 104k 1944k"]).exits(0);
+    }
+    let other = format!("/proc/{}/root{}", serving.child.id(), room.path("small/other").display());
+    std::fs::remove_file(other).expect("the other file makes room");
+    client(&["write -P 2 8M 8M", "flush", "read -P 2 8M 8M", "read -P 4 40M 64k"]).exits(0);
+    client(&["read -P 1 0 100k", "read -P 3 100k 4k", "read -P 0 2M 6M", "read -P 0 16M 24M"]).exits(0);
+    // What failed is leaked once (D1), and that is all.
+    let ran = serving.stop("-TERM").exits(3);
+    assert!(ran.out.contains("\n128 leaked clusters were found on the image.\n"), "{ran:?}");
+}
+
 #[test]
 fn a_creation_that_found_no_room_leaves_nothing_to_be_taken_for_a_disk() {
     let room = Room::new();

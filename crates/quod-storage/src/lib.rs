@@ -7,7 +7,7 @@
 //! Invariant: an operation owns its buffers and its [`Held`] until the kernel is done with them, also when the
 //! future that asked for it was dropped.
 //!
-//! Absent on purpose: a runtime, a clock, caching, retries, and any knowledge of image formats.
+//! Absent on purpose: a runtime, caching, retries but for locks that are just going, and any knowledge of image formats.
 
 mod buffer;
 mod file;
@@ -229,7 +229,8 @@ pub trait Opener {
     /// The files that it opens.
     type Storage: Storage;
 
-    /// Opens an existing file and takes the locks that `access` asks for.
+    /// Opens an existing file and takes the locks that `access` asks for. A file that another user has locked may be waited
+    /// for: [`FileOpener`] blocks the thread for a second, since a process that was killed holds its locks a moment longer.
     ///
     /// # Errors
     /// What the system says; [`LockConflict`] inside a `ResourceBusy` error when another user is in the way;

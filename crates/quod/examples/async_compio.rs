@@ -1,4 +1,5 @@
-//! A disk on the compio runtime: many writes at the same time from tasks of one thread, one flush for all of them.
+//! A disk on the compio runtime: a task for each write, one flush for all of them. The engine's futures fit any runtime;
+//! over `FileStorage`, which blocks, each write is done when its task is first polled.
 //!
 //! `cargo run -p quod --example async_compio -- /tmp/disk.qed`
 

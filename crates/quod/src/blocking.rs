@@ -16,6 +16,7 @@ use crate::block_on;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::options::{CreateOptions, OpenOptions};
+use crate::read::BlockStatus;
 use crate::write::Fua;
 use crate::zero::Room;
 
@@ -92,8 +93,24 @@ impl BlockingImage {
     ///
     /// # Errors
     /// As [`Image::discard`].
-    pub fn discard(&self, at: u64, len: u64) -> Result<()> {
-        block_on(self.image.discard(at, len, Fua::No))
+    pub fn discard(&self, at: u64, len: u64, fua: Fua) -> Result<()> {
+        block_on(self.image.discard(at, len, fua))
+    }
+
+    /// Makes the disk `size` bytes long; the new part reads as zeroes.
+    ///
+    /// # Errors
+    /// As [`Image::grow`].
+    pub fn grow(&self, size: u64) -> Result<()> {
+        block_on(self.image.grow(size))
+    }
+
+    /// Tells what lies behind the first of `len` guest bytes from `at`, and how far that goes.
+    ///
+    /// # Errors
+    /// As [`Image::block_status`].
+    pub fn block_status(&self, at: u64, len: u64) -> Result<BlockStatus> {
+        block_on(self.image.block_status(at, len))
     }
 
     /// Makes every write durable that completed before the call.

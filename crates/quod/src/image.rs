@@ -90,7 +90,8 @@ impl<S: Storage> Image<S> {
     }
 
     /// Opens an image and, where the options allow, its backing files. A dirty image is checked and repaired first
-    /// when it is opened for writing (D12).
+    /// when it is opened for writing (D12). Over [`FileOpener`](quod_storage::FileOpener) a locked image blocks the thread
+    /// for a second before it is refused.
     ///
     /// # Errors
     /// `NotQed`, `InvalidHeader`, `UnsupportedFeature`; `BackingDenied`, `BackingUnavailable`, `BackingLoop`;

@@ -8,7 +8,24 @@
 //! [`FileStorage`](quod_storage::FileStorage), [`block_on`] makes it a synchronous library,
 //! and [`BlockingImage`] is one ready made.
 //!
-//! Absent on purpose: threads, clocks, sockets, other people's image formats, and unsafe code.
+//! ```
+//! use quod::storage::{Access, Buffer, MemoryOpener};
+//! use quod::{CreateOptions, Fua, Image, OpenOptions, block_on};
+//! # use std::path::Path;
+//!
+//! # fn main() -> quod::Result<()> { block_on(async {
+//! let (opener, name) = (MemoryOpener::new(), Path::new("disk.qed"));
+//! Image::create(&opener, name, &CreateOptions::new(1 << 30)).await?;
+//! let disk = Image::open(&opener, name, &OpenOptions::new(Access::Write)).await?;
+//! disk.write(4096, Buffer::copy_of(b"hello"), Fua::No).await?;
+//! disk.flush().await?;
+//! assert_eq!(&*disk.read(4096, Buffer::zeroed(5)).await?, b"hello");
+//! disk.close().await
+//! # }) }
+//! ```
+//!
+//! Absent on purpose: clocks, sockets, threads but the one of [`BlockingImage`], other people's image formats, and unsafe
+//! code.
 
 mod allocate;
 mod backing;
@@ -52,6 +69,9 @@ pub use options::{BackingPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, New
 pub use read::{BlockKind, BlockStatus};
 pub use write::Fua;
 pub use zero::Room;
+
+/// Where the bytes of images live.
+pub use quod_storage as storage;
 
 /// Runs a future of the engine to its end on this thread, which sleeps while it waits for another.
 pub fn block_on<F: Future>(future: F) -> F::Output {
