@@ -3,6 +3,7 @@
 //! Each law is a test over many seeds. `QUOD_SIM_SEEDS` says how many (a smoke number by default), `QUOD_SIM_SEED` runs
 //! one of them alone, `QUOD_SIM_TRACE` tells what happens; a failure prints its seed, and where the crash was.
 
+mod chaos;
 mod concurrent;
 mod crash;
 mod drops;
