@@ -1,7 +1,7 @@
 //! The images of a backing chain, by name.
 //!
 //! Role: reads the header of an image and, when asked, of every image below it: for `info --backing-chain`, and for
-//! the file names of `map`.
+//! `create`, which must not overwrite what it stands on.
 //!
 //! Invariant: every file is read once and closed before the next is opened; loops end with an error.
 //!

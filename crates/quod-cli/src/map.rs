@@ -7,13 +7,12 @@
 //! Absent on purpose: reading data. A run of zero bytes in an allocated cluster is data.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{anyhow, bail};
 use quod::BlockKind;
 
-use crate::chain;
-use crate::open::{Disk, Source, Target, errno_sentence};
+use crate::open::{Disk, Source, errno_sentence};
 use crate::output::{self, OutputFormat};
 use crate::runs::{Run, Runs};
 use crate::sizes::{self, SizeError, parse_size};
@@ -49,7 +48,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         let mut out = output::results();
         let end = start.saturating_add(len);
         let listed = match args.output {
-            OutputFormat::Human => list(&disk, &file_names(&target).await?, start, end, &mut out).await,
+            OutputFormat::Human => list(&disk, start, end, &mut out).await,
             OutputFormat::Json => list_json(&disk, start, end, &mut out).await,
         };
         out.flush()?;
@@ -68,22 +67,12 @@ fn number(what: &str, text: &str) -> anyhow::Result<u64> {
     }
 }
 
-/// The names of the chain's files, top first.
-async fn file_names(target: &Target<'_>) -> anyhow::Result<Vec<PathBuf>> {
-    Ok(chain::layers(target).await?.into_iter().map(|layer| layer.path).collect())
-}
-
 fn unreadable(error: &quod::Error) -> anyhow::Error {
     anyhow!("Could not read file metadata: {} ({error})", errno_sentence(error))
 }
 
-async fn list(
-    disk: &Disk,
-    files: &[PathBuf],
-    start: u64,
-    end: u64,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
+async fn list(disk: &Disk, start: u64, end: u64, out: &mut impl Write) -> anyhow::Result<()> {
+    let files: Vec<&Path> = disk.chain().collect();
     writeln!(out, "{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to")?;
     let mut runs = Runs::of(disk, start, end);
     while let Some(run) = runs.next().await.map_err(|error| unreadable(&error))? {
