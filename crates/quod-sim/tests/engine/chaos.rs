@@ -4,9 +4,9 @@
 use fastrand::Rng;
 use quod_sim::{Executor, Faults, Kind, World};
 
-use crate::crash::crash_here;
+use crate::crash::{crash_here, kill_and_reopen};
 use crate::for_seeds;
-use crate::guest::{Guest, Oracle, close, open};
+use crate::guest::{Guest, Oracle, open};
 use crate::layout::{Leaks, assert_closed};
 use crate::setup::Case;
 use crate::workload::Workload;
@@ -120,19 +120,9 @@ impl Chaos {
         closed.is_ok()
     }
 
-    /// The process ends as it is; the kernel comes to rest; the next open finds nothing forbidden.
     fn kill_and_reopen(self) {
-        let Chaos { case, place, world, guest, executor, .. } = self;
-        drop(executor);
-        world.settle();
-        let mut oracle = guest.oracle.borrow().clone();
-        oracle.model.kill();
-        let mut executor = Executor::new(&world, case.seed);
-        let image = open(&case, &world, &mut executor).unwrap_or_else(|error| panic!("{place}: {error}"));
-        let guest = Guest::new(image, oracle);
-        guest.compare(&mut executor, false, &format!("{place}, reopened"));
-        close(&guest, &mut executor, &place);
-        assert_closed(&world, Leaks::after_crash(&case), &place);
+        let Chaos { case, place, world, executor, guest, .. } = self;
+        kill_and_reopen(&case, &world, &guest, executor, &place);
     }
 }
 

@@ -116,6 +116,20 @@ fn run(seed: u64) {
     guest.assert_no_error(&place);
 }
 
+/// The process ends as it is; the kernel comes to rest; the next open finds nothing forbidden.
+pub(crate) fn kill_and_reopen(case: &Case, world: &World, guest: &Guest, executor: Executor, place: &str) {
+    drop(executor);
+    world.settle();
+    let mut oracle = guest.oracle.borrow().clone();
+    oracle.model.kill();
+    let mut executor = Executor::new(world, case.seed);
+    let image = open(case, world, &mut executor).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let guest = Guest::new(image, oracle);
+    guest.compare(&mut executor, false, &format!("{place}, reopened"));
+    close(&guest, &mut executor, place);
+    assert_closed(world, Leaks::after_crash(case), place);
+}
+
 #[test]
 fn every_crash_leaves_what_the_model_allows() {
     for_seeds(25, run);

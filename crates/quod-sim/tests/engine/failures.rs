@@ -6,7 +6,7 @@ use quod::ErrorKind;
 use quod_sim::{Executor, Faults, Kind, World};
 
 use crate::concurrent::spawn;
-use crate::crash::crash_here;
+use crate::crash::{crash_here, kill_and_reopen};
 use crate::drops::run_and_drop;
 use crate::for_seeds;
 use crate::guest::{Guest, Oracle, close, open};
@@ -50,19 +50,9 @@ impl Run {
         assert!(!(failed && flushed.is_ok()), "{}: a flush succeeds after one that failed", self.place);
     }
 
-    /// The process ends as it is; the kernel comes to rest; the next open finds nothing forbidden.
     fn kill_and_reopen(self) {
         let Run { case, place, world, executor, guest, .. } = self;
-        drop(executor);
-        world.settle();
-        let mut oracle = guest.oracle.borrow().clone();
-        oracle.model.kill();
-        let mut executor = Executor::new(&world, case.seed);
-        let image = open(&case, &world, &mut executor).unwrap_or_else(|error| panic!("{place}: {error}"));
-        let guest = Guest::new(image, oracle);
-        guest.compare(&mut executor, false, &format!("{place}, reopened"));
-        close(&guest, &mut executor, &place);
-        assert_closed(&world, Leaks::after_crash(&case), &place);
+        kill_and_reopen(&case, &world, &guest, executor, &place);
     }
 }
 
