@@ -16,7 +16,7 @@ use quod_storage::{Held, Storage};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::{Geometry, MAX_FILE_LENGTH};
-use crate::turn::Turn;
+use crate::turn::{Turn, TurnGuard};
 use crate::units::{ClusterCount, FileOffset};
 
 /// How far the file may grow ahead of what is handed out, in bytes (D2).
@@ -109,6 +109,8 @@ impl FileEnd {
         }
         let whole = room.end - room.start;
         let len = whole.min(clusters.0.saturating_mul(self.geometry.cluster_size()));
+        // A cut may have come between.
+        self.lengthen_in_turn(storage, room.start + len, held, &turn).await?;
         let protected = Held::new(Arc::new((held.clone(), turn.clone())));
         let taken = storage.write_zeroes(room.start, len, protected.clone()).await;
         if taken.is_ok() && len == whole {
@@ -158,6 +160,16 @@ impl FileEnd {
             return Ok(());
         }
         let turn = self.turn.take().await;
+        self.lengthen_in_turn(storage, end, held, &turn).await
+    }
+
+    async fn lengthen_in_turn<S: Storage>(
+        &self,
+        storage: &S,
+        end: u64,
+        held: &Held,
+        turn: &TurnGuard,
+    ) -> Result<()> {
         let target = {
             let mut state = self.state();
             if state.at_least >= end {
@@ -193,8 +205,6 @@ impl FileEnd {
                 return Ok(false);
             }
             state.at_least = state.at_least.min(state.referenced);
-            // Where that lay there will be nothing to try.
-            state.wanting = None;
             state.referenced
         };
         let protected = Held::new(Arc::new((held.clone(), turn.clone())));

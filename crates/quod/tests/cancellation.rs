@@ -11,6 +11,9 @@ use common::*;
 use quod::{Fua, Image, Room, block_on};
 use quod_storage::Buffer;
 
+/// How many copies from below may be in memory.
+const COPIES: u64 = 64;
+
 /// A disk of 8 MiB whose first table is linked and whose NEED_CHECK is set, with the gate shut.
 fn busy_disk(backing: Backing) -> (GateOpener, Image<Gated>) {
     let opener = GateOpener::new();
@@ -113,6 +116,7 @@ fn a_dropped_flush_is_repeated_by_whoever_needs_it() {
     let flight = opener.gate.only(Kind::Flush);
     let mut follower = Task::blocked(image.flush());
     drop(leader);
+    assert!(follower.step().is_none());
     assert_eq!(opener.gate.waiting(), [flight], "the follower waits for the leader's flush");
     opener.gate.release(flight.id);
     assert!(follower.is_woken(), "no stranded follower");
@@ -158,6 +162,102 @@ fn a_dropped_write_in_place_never_overwrites_a_later_one() {
     }
     opener.gate.open();
     assert_same(&read(&image, 4096, 512), &[3; 512], "the later write");
+}
+
+#[test]
+fn a_close_waits_until_a_dropped_write_in_place_has_landed() {
+    let (opener, image) = busy_disk(Backing::None);
+    drop(write_later(&image, 4096, 2));
+    let stray = opener.gate.only(Kind::Write);
+    let mut closing = Task::blocked(image.close());
+    assert_eq!(opener.gate.waiting(), [stray], "the close has not begun");
+    opener.gate.release(stray.id);
+    finish(&opener.gate, &mut closing).expect("a close");
+}
+
+#[test]
+fn a_close_cuts_off_what_a_dropped_first_write_has_made_the_file_longer_by() {
+    let opener = GateOpener::new();
+    let image = fresh(&opener, Path::new(DISK), Shape::small(8 << 20), None);
+    let file = opener.plain.file(Path::new(DISK));
+    let long = length(&file);
+    opener.gate.shut();
+    let mut dropped = write_later(&image, 0, 1);
+    let longer = advance(&opener.gate, &mut dropped, Kind::SetLen);
+    drop(dropped);
+    let mut closing = Task::blocked(image.close());
+    assert_eq!(opener.gate.waiting(), [longer], "the close waits until it has landed");
+    opener.gate.release(longer.id);
+    assert!(length(&file) > long, "it lands late");
+    finish(&opener.gate, &mut closing).expect("a close");
+    assert_eq!(length(&file), long, "nothing is referenced there");
+    opener.gate.open();
+    assert_clean(&opener, Path::new(DISK));
+}
+
+#[test]
+fn a_cut_of_a_dropped_maintenance_takes_no_later_write_away() {
+    let (opener, image) = busy_disk(Backing::None);
+    opener.gate.open();
+    block_on(image.maintain()).unwrap();
+    opener.gate.shut();
+    let mut maintenance = Task::blocked(image.maintain());
+    let cut = advance(&opener.gate, &mut maintenance, Kind::SetLen);
+    drop(maintenance);
+    let mut next = write_later(&image, 8192, 2);
+    let mut outcome = None;
+    while let Some(other) = opener.gate.waiting().into_iter().find(|op| op.id != cut.id) {
+        opener.gate.release(other.id);
+        outcome = outcome.or_else(|| next.step());
+    }
+    opener.gate.release(cut.id);
+    outcome.unwrap_or_else(|| finish(&opener.gate, &mut next)).unwrap();
+    opener.gate.open();
+    assert_same(&read(&image, 8192, 512), &[2; 512], "what completed");
+}
+
+#[test]
+fn nobody_writes_the_header_beside_a_dropped_grow() {
+    let opener = GateOpener::new();
+    let image = fresh(&opener, Path::new(DISK), Shape::small(8 << 20), None);
+    opener.gate.shut();
+    let mut dropped = Task::blocked(image.grow(16 << 20));
+    let header = advance(&opener.gate, &mut dropped, Kind::Write);
+    assert_eq!(header.at, 0);
+    drop(dropped);
+    let mut next = write_later(&image, 0, 2);
+    assert_eq!(opener.gate.waiting(), [header], "NEED_CHECK waits for the size");
+    opener.gate.release(header.id);
+    finish(&opener.gate, &mut next).unwrap();
+    drop(next);
+    close_and_check(&opener, &image);
+}
+
+#[test]
+fn copies_from_below_keep_their_part_of_the_budget_until_they_have_landed() {
+    let (opener, image) = busy_disk(Backing::Raw(8 << 20));
+    // One copy in memory for each of a mebibyte.
+    let mut copies = Vec::new();
+    for i in 0..COPIES {
+        let mut dropped = Task::start(image.write(1 << 20 | i << 13, Buffer::copy_of(&[2; 512]), Fua::No)).0;
+        copies.push(loop {
+            let mut others = opener.gate.waiting().into_iter().filter(|op| !copies.contains(op));
+            match others.next().expect("the budget has room for this one") {
+                op if op.kind == Kind::Write => break op,
+                op => opener.gate.release(op.id),
+            }
+            assert!(dropped.step().is_none());
+        });
+    }
+    let mut next = write_later(&image, 4 << 20, 3);
+    while let Some(op) = opener.gate.waiting().into_iter().find(|op| op.kind == Kind::SetLen) {
+        opener.gate.release(op.id);
+        assert!(next.step().is_none());
+    }
+    assert_eq!(opener.gate.waiting(), copies, "the next one reads nothing yet");
+    opener.gate.release(copies[0].id);
+    assert!(next.is_woken(), "one has landed");
+    finish(&opener.gate, &mut next).unwrap();
 }
 
 #[test]
@@ -261,4 +361,28 @@ fn a_dropped_zero_write_leaves_old_bytes_or_zeroes() {
     let now = read(&image, 0, 1 << 20);
     assert!(now.iter().zip(&old).all(|(now, old)| *now == 0 || now == old));
     close_and_check(&opener, &image);
+}
+
+#[test]
+fn a_slice_that_a_dropped_write_has_left_behind_is_let_go_once_it_is_settled() {
+    const TABLES: u64 = 40;
+    for backing in [Backing::None, Backing::Raw(6001)] {
+        let opener = GateOpener::new();
+        let shape = Shape::small(128 << 20);
+        let image = fresh(&opener, Path::new(DISK), shape, backing.make(&opener.plain, 0));
+        for i in 0..TABLES {
+            write(&image, i << 21, &[1; 4096]);
+            let table = shape.l2(&opener.plain.file(Path::new(DISK)), i);
+            opener.gate.shut();
+            let mut dropped = write_later(&image, (i << 21) + 4096, 2);
+            while !table.contains(&advance(&opener.gate, &mut dropped, Kind::Write).at) {
+                opener.gate.release_all();
+                assert!(dropped.step().is_none());
+            }
+            drop(dropped);
+            opener.gate.open();
+            write(&image, (i << 21) + 4096, &[3; 4096]);
+        }
+        assert_eq!(image.cache_stats().pinned, 0, "{backing:?}");
+    }
 }

@@ -6,7 +6,9 @@ use std::io::ErrorKind::{Other, QuotaExceeded, StorageFull};
 use std::path::Path;
 
 use common::backing::Backing;
+use common::gate::{GateOpener, Kind};
 use common::probe::{Op, Probe, ProbeOpener};
+use common::task::Task;
 use common::*;
 use quod::{ErrorKind, Fua, Image, Room, block_on};
 use quod_storage::{Access, Buffer};
@@ -100,6 +102,19 @@ fn a_failed_data_write_fails_its_request_alone_and_leaks_its_cluster() {
 }
 
 #[test]
+fn the_room_of_a_failed_data_write_is_given_back() {
+    for backing in [Backing::None, Backing::Raw(8 << 20)] {
+        let (opener, image, _) = disk(backing);
+        opener.record(DISK).fail(|op| op.writes_in(0x4000..u64::MAX).then_some(Other));
+        opener.record(DISK).take();
+        assert_eq!(try_write(&image, 4096, 2), Err(ErrorKind::Io));
+        let changes = opener.record(DISK).take_changes();
+        let [.., Op::Write { at, .. }, punch] = &changes[..] else { panic!("data, punch: {changes:?}") };
+        assert_eq!(*punch, Op::Clear { at: *at, len: 4096 });
+    }
+}
+
+#[test]
 fn want_of_room_never_latches_and_the_request_goes_through_later() {
     for backing in [Backing::None, Backing::Raw(8 << 20)] {
         for kind in [StorageFull, QuotaExceeded] {
@@ -157,6 +172,77 @@ fn a_guest_that_tries_again_and_again_without_room_leaks_its_first_try_alone() {
 }
 
 #[test]
+fn a_guest_that_tries_again_between_idle_times_makes_the_file_no_longer() {
+    let (opener, image, _) = disk(Backing::None);
+    let file = opener.plain.file(Path::new(DISK));
+    opener.record(DISK).fail(|op| {
+        let takes_room = matches!(op, Op::Clear { .. }) || op.writes_in(0x4000..u64::MAX);
+        takes_room.then_some(StorageFull)
+    });
+    let try_and_idle = || {
+        assert_eq!(try_write(&image, 4096, 2), Err(ErrorKind::NoSpace));
+        let long = length(&file);
+        (0..2).for_each(|_| block_on(image.maintain()).expect("what there is can be cut"));
+        assert!(length(&file) < long, "idle");
+        long
+    };
+    try_and_idle();
+    let long = try_and_idle();
+    opener.record(DISK).take();
+    (0..20).for_each(|_| assert_eq!(try_and_idle(), long, "not with every try"));
+    let mut now = length(&file);
+    for op in opener.record(DISK).take() {
+        match op {
+            Op::SetLen(len) => now = len,
+            Op::Clear { at, len } => assert!(at + len <= now, "{at:#x} is tried past the end, {now:#x}"),
+            _ => {}
+        }
+    }
+    opener.record(DISK).heal();
+    assert_eq!(try_write(&image, 4096, 3), Ok(()));
+}
+
+/// A disk of large clusters on a file system with room for a mebibyte, and the error of a write of four.
+fn nearly_full() -> (ProbeOpener, Image<Probe>) {
+    let opener = ProbeOpener::default();
+    let image = fresh(&opener, Path::new(DISK), Shape::usual(64 << 20), None);
+    write(&image, 0, &[1; 4096]);
+    opener.record(DISK).fail(|op| {
+        let len = match op {
+            Op::Write { bytes, .. } => bytes.len() as u64,
+            Op::Clear { len, .. } => *len,
+            _ => 0,
+        };
+        (len > 1 << 20).then_some(StorageFull)
+    });
+    (opener, image)
+}
+
+fn write_too_much(image: &Image<Probe>) {
+    let large = block_on(image.write(8 << 20, Buffer::copy_of(&vec![2; 4 << 20]), Fua::No));
+    assert_eq!(large.expect_err("no room for four mebibytes").kind(), ErrorKind::NoSpace);
+}
+
+#[test]
+fn a_large_write_without_room_keeps_no_small_one_out() {
+    let (_opener, image) = nearly_full();
+    write_too_much(&image);
+    assert_eq!(try_write(&image, 32 << 20, 3), Ok(()), "there is room for a mebibyte");
+    assert_same(&read(&image, 32 << 20, 4096), &[3; 4096], "the small write");
+}
+
+#[test]
+fn what_a_failed_trial_for_room_has_taken_is_given_back() {
+    let (opener, image) = nearly_full();
+    write_too_much(&image);
+    opener.record(DISK).take();
+    write_too_much(&image);
+    let changes = opener.record(DISK).take_changes();
+    let [Op::Clear { len, .. }, punch] = &changes[..] else { panic!("a trial, a punch: {changes:?}") };
+    assert_eq!((*len, punch), (4 << 20, &changes[0]), "all of what was tried");
+}
+
+#[test]
 fn room_that_the_file_could_not_be_made_long_enough_for_is_not_leaked() {
     let (opener, image, _) = disk(Backing::None);
     let file = opener.plain.file(Path::new(DISK));
@@ -209,6 +295,32 @@ fn an_entry_that_goes_out_late_keeps_its_cluster_at_the_close() {
     opener.record(DISK).heal();
     close(image);
     assert_clean(&opener, Path::new(DISK));
+}
+
+#[test]
+fn an_entry_that_fails_while_a_close_waits_for_it_goes_out_with_the_close() {
+    for backing in [Backing::None, Backing::Raw(8 << 20)] {
+        let opener = GateOpener::new();
+        let below = backing.make(&opener.plain, 0);
+        let image = fresh(&opener, Path::new(DISK), SHAPE, below);
+        write(&image, 0, &[1; 4096]);
+        let table = SHAPE.l2(&opener.plain.file(Path::new(DISK)), 0);
+        opener.gate.shut();
+        let mut writing = Task::blocked(image.write(4096, Buffer::copy_of(&[2; 4096]), Fua::No));
+        let entry = loop {
+            match opener.gate.waiting()[..] {
+                [op] if op.kind == Kind::Write && table.contains(&op.at) => break op,
+                _ => opener.gate.release_all(),
+            };
+            assert!(writing.step().is_none());
+        };
+        let mut closing = Task::blocked(image.close());
+        opener.gate.fail(entry.id, StorageFull);
+        assert_eq!(writing.step().expect("it is over").unwrap_err().kind(), ErrorKind::NoSpace);
+        opener.gate.open();
+        closing.step().expect("the close comes to its end").expect("there is room again");
+        assert_clean(&opener, Path::new(DISK));
+    }
 }
 
 #[test]

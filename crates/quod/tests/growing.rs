@@ -56,6 +56,19 @@ fn a_longer_backing_file_does_not_show_behind_a_written_last_cluster() {
 }
 
 #[test]
+fn a_fill_from_a_longer_backing_file_stops_at_the_end_of_the_disk() {
+    let opener = MemoryOpener::new();
+    let shape = Shape::small(OLD);
+    let image = fresh(&opener, Path::new(DISK), shape, Backing::Raw(NEW).make(&opener, 0));
+    write(&image, 3 * 4096, &[9; 100]);
+    let file = opener.file(Path::new(DISK));
+    let cluster = entry(&file, shape.l2(&file, 0).start + 8 * 3);
+    let filled = Backing::Raw(NEW).window(0, OLD as usize)[3 * 4096 + 100..].to_vec();
+    assert_same(&bytes(&file, cluster + 100, 412), &filled, "the rest of the disk");
+    assert_same(&bytes(&file, cluster + 512, 4096 - 512), &[0; 4096 - 512], "past its end");
+}
+
+#[test]
 fn stale_bytes_behind_the_old_end_do_not_show() {
     let opener = MemoryOpener::new();
     let image = fresh(&opener, Path::new(DISK), Shape::small(OLD), None);

@@ -6,7 +6,9 @@ use std::io::ErrorKind::Other;
 use std::path::Path;
 
 use common::backing::Backing;
+use common::gate::{GateOpener, Kind};
 use common::probe::{Op, Probe, ProbeOpener};
+use common::task::Task;
 use common::*;
 use quod::{ErrorKind, Fua, Image, Room, block_on};
 use quod_storage::{Access, Buffer};
@@ -77,6 +79,30 @@ fn a_close_clears_the_bit_between_two_flushes() {
     assert_eq!(changes[clear - 1], Op::Flush, "{changes:?}");
     assert_eq!(changes[clear + 1..], [Op::Flush], "{changes:?}");
     assert!(!dirty(&opener));
+}
+
+#[test]
+fn nothing_sets_the_bit_after_a_close() {
+    let opener = GateOpener::new();
+    let image = fresh(&opener, Path::new(DISK), Shape::small(8 << 20), None);
+    write(&image, 0, &[1; 4096]);
+    close(image);
+    let image = open(&opener, Path::new(DISK), Access::Write);
+    opener.gate.shut();
+    // A first write that still reads its table while the image is closed.
+    let mut writing = Task::blocked(image.write(4096, Buffer::copy_of(&[2; 4096]), Fua::No));
+    let table = opener.gate.only(Kind::Read);
+    let (mut closing, mut closed) = Task::start(image.close());
+    while closed.is_none() {
+        let others = opener.gate.waiting().into_iter().filter(|op| op.id != table.id);
+        others.for_each(|op| opener.gate.release(op.id));
+        closed = closing.step();
+    }
+    closed.expect("it is over").expect("a close");
+    opener.gate.open();
+    let outcome = writing.step().expect("it does not wait for ever");
+    assert_eq!(outcome.expect_err("too late").kind(), ErrorKind::Closed);
+    assert_clean(&opener, Path::new(DISK));
 }
 
 #[test]

@@ -137,6 +137,19 @@ fn over_a_backing_file_the_whole_cluster_is_there_when_its_entry_is_written() {
 }
 
 #[test]
+fn over_a_backing_file_the_file_never_grows_ahead() {
+    let disk = Disk::new(Backing::Raw(64 << 20));
+    let mut end = length(&disk.file);
+    // Without NEED_CHECK nobody would cut it back after a crash.
+    for at in [0, 4096, SPAN + 300, 10 * 4096 + 77] {
+        disk.write(at, &[1; 100]);
+        let table = SHAPE.l2(&disk.file, at / SPAN);
+        end = end.max(disk.entry(at).1 + 4096).max(table.end);
+        assert_eq!(length(&disk.file), end, "it ends at what is referenced");
+    }
+}
+
+#[test]
 fn a_new_table_is_durable_before_l1_names_it() {
     for backing in [Backing::None, Backing::Raw(64 << 20)] {
         let disk = Disk::new(backing);
