@@ -76,6 +76,9 @@ impl Bytes {
     }
 
     fn write(&mut self, at: u64, from: &[u8]) {
+        if from.is_empty() {
+            return;
+        }
         let mut rest = from;
         for (page, inside, len) in pages(at, rest.len() as u64) {
             let bytes = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE as usize]));
@@ -86,11 +89,16 @@ impl Bytes {
     }
 
     fn clear(&mut self, at: u64, len: u64) {
-        for (page, inside, len) in pages(at, len) {
-            if len as u64 == PAGE {
+        // By the pages that are there: a range may be as long as a file that is one hole.
+        let end = at + len;
+        let held: Vec<u64> = self.pages.range(at / PAGE..end.div_ceil(PAGE)).map(|(page, _)| *page).collect();
+        for page in held {
+            let start = page * PAGE;
+            let (from, to) = (at.max(start) - start, end.min(start + PAGE) - start);
+            if to - from == PAGE {
                 self.pages.remove(&page);
             } else if let Some(bytes) = self.pages.get_mut(&page) {
-                bytes[inside..inside + len].fill(0);
+                bytes[from as usize..to as usize].fill(0);
             }
         }
     }

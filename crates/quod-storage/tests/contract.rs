@@ -1,6 +1,9 @@
 //! What every storage promises, held against a file and against memory alike.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use proptest::prelude::*;
@@ -95,6 +98,17 @@ fn parts_lie_one_after_another() {
         assert_eq!(bytes.len(), 16);
         assert_eq!(bytes.read(0, &[5, 11]).unwrap(), b"\0\0\0\0\0onetwothree");
         assert_eq!(bytes.read(6, &[1, 0, 4, 2]).unwrap(), b"netwoth");
+    });
+}
+
+#[test]
+fn a_write_of_no_bytes_leaves_the_length() {
+    both(|bytes| {
+        bytes.write(0, &[&[1; 100]]).unwrap();
+        for (at, parts) in [(100, &[][..]), (101, &[&b""[..]]), (10_000, &[b"", b""])] {
+            bytes.write(at, parts).unwrap();
+            assert_eq!(bytes.len(), 100, "{at}");
+        }
     });
 }
 
@@ -222,6 +236,25 @@ proptest! {
             prop_assert_eq!(pair.file.read(0, &[len as usize]).unwrap(), pair.memory.read(0, &[len as usize]).unwrap());
         }
     }
+}
+
+/// Few file systems have files of that length, so this is for memory alone.
+#[test]
+fn zeroes_take_time_by_what_is_there() {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        let (memory, len): (&dyn Bytes, _) = (&Memory::new(), i64::MAX as u64);
+        memory.set_len(len);
+        [0, len / 2, len - 4096].iter().for_each(|at| memory.write(*at, &[&[1; 4096]]).unwrap());
+        memory.zero(100, len - 200);
+        let ends = (memory.read(0, &[200]).unwrap(), memory.read(len - 200, &[200]).unwrap());
+        memory.punch(0, len);
+        done.send((ends, memory.extent(0, len).1, memory.len())).unwrap();
+    });
+    let (ends, extent, len) = is_done.recv_timeout(Duration::from_secs(10)).expect("soon");
+    let [ones, zeroes] = [[1; 100], [0; 100]];
+    assert_eq!(ends, ([ones, zeroes].concat(), [zeroes, ones].concat()));
+    assert_eq!((extent, len), (ExtentKind::Hole, i64::MAX as u64));
 }
 
 #[test]
