@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use common::probe::ProbeOpener;
 use common::*;
 use quod::{Error, ErrorKind, Format, Image, OpenOptions, block_on};
-use quod_storage::{Access, FileOpener, MemoryOpener, Opener};
+use quod_storage::{Access, FileOpener, Memory, MemoryOpener, Opener};
 
 const SHAPE: Shape = Shape::small(1 << 20);
 
@@ -183,6 +183,40 @@ fn a_name_that_is_no_file_name_is_refused() {
     set_bytes(&opener.file(Path::new(&longest)), 0, &[7; 512]);
     make(&opener, Path::new("new"), SHAPE, Some((&longest, Format::Raw)));
     assert_same(&read(&open(&opener, Path::new("new"), Access::Read), 0, 512), &[7; 512], "the longest name");
+}
+
+/// A disk of 4 MiB over an empty one that ends within a cluster, over 4 MiB of sevens.
+fn over_a_shorter_one() -> (Image<Memory>, u64) {
+    let (opener, size, middle) = (MemoryOpener::new(), 4 << 20, (1 << 20) + 512);
+    set_bytes(&opener.file(Path::new("bottom")), 0, &vec![7; size as usize]);
+    make(&opener, Path::new("middle"), Shape::small(middle), Some(("bottom", Format::Raw)));
+    (fresh(&opener, Path::new(DISK), Shape::small(size), Some(("middle", Format::Qed))), middle)
+}
+
+#[test]
+fn a_run_ends_where_a_shorter_layer_ends() {
+    let (image, end) = over_a_shorter_one();
+    let mut wanted = vec![7; 2 << 20];
+    wanted[end as usize..].fill(0);
+    assert_same(&read(&image, 0, wanted.len()), &wanted, "one read over the end of the layer between");
+    let status = block_on(image.block_status(end - 512, 65536)).unwrap();
+    assert_eq!((status.depth, status.len), (2, 512));
+    write(&image, end + 512, &[1; 512]);
+    assert_same(
+        &read(&image, end - 512, 1536),
+        &[[7; 512], [0; 512], [1; 512]].concat(),
+        "the copy of a cluster over it",
+    );
+}
+
+#[test]
+fn past_the_end_of_a_layer_nothing_shows_of_what_lies_below_it() {
+    let (image, end) = over_a_shorter_one();
+    for at in [end, end + 512, 2 << 20] {
+        assert_same(&read(&image, at, 65536), &[0; 65536], "past the end of the layer between");
+    }
+    let status = block_on(image.block_status(end, 65536)).unwrap();
+    assert_eq!((status.kind, status.depth), (quod::BlockKind::Unallocated, 0));
 }
 
 #[test]

@@ -222,3 +222,36 @@ fn an_entry_of_every_wrong_kind_fails_the_requests_that_meet_it_and_no_other() {
     set_entry(&file, SHAPE.l1().start, 1);
     assert_eq!(report(&opener, Path::new(DISK)).corruptions, 1);
 }
+
+#[test]
+fn a_run_ends_before_an_entry_that_goes_on_past_the_end_of_the_file() {
+    let (opener, file) = sound();
+    let image = open(&opener, Path::new(DISK), Access::Write);
+    let good = (3 << 20) + 8 * 4096;
+    write(&image, good, &[7; 4096]);
+    close(image);
+    let place = SHAPE.l2(&file, 1).start + 8 * (256 + 8);
+    assert_eq!(entry(&file, place) + 4096, length(&file), "it lies last in the file");
+    set_entry(&file, place + 8, length(&file));
+    let image = open(&opener, Path::new(DISK), Access::Read);
+    assert_same(&read(&image, good, 4096), &[7; 4096], "the last cluster of the file");
+    assert_eq!(block_on(image.block_status(good, 8192)).unwrap().len, 4096);
+    let error = block_on(image.read(good, Buffer::zeroed(8192))).unwrap_err();
+    assert_eq!(error.kind(), quod::ErrorKind::Corrupt, "{error}");
+}
+
+#[test]
+fn a_table_that_does_not_end_inside_the_file_is_none() {
+    let opener = MemoryOpener::new();
+    let shape = Shape { size: 8 << 20, cluster: 4096, table: 2 };
+    make(&opener, Path::new(DISK), shape, None);
+    let file = opener.file(Path::new(DISK));
+    // The half of it that lies inside is zeroes, which would be sound.
+    set_length(&file, length(&file) + 4096);
+    set_entry(&file, shape.l1().start + 8, length(&file) - 4096);
+    let image = open(&opener, Path::new(DISK), Access::Read);
+    let error = block_on(image.read(4 << 20, Buffer::zeroed(512))).unwrap_err();
+    assert_eq!(error.kind(), quod::ErrorKind::Corrupt, "{error}");
+    let found = report(&opener, Path::new(DISK));
+    assert!(found.corruptions == 1 && found.findings[0].contains("names no table"), "{found:?}");
+}

@@ -357,6 +357,19 @@ fn a_check_tells_what_it_finds_and_changes_only_when_asked() {
 }
 
 #[test]
+fn fragmentation_is_counted_within_each_table() {
+    let (opener, _) = closed();
+    let fragmented_after = |at| {
+        let image = open(&opener, Path::new(DISK), Access::Write);
+        write(&image, at, &[1; 8192]);
+        close(image);
+        report(&opener, Path::new(DISK)).fragmented_clusters
+    };
+    assert_eq!(fragmented_after(2 << 20), 0, "each table's clusters lie one after another");
+    assert_eq!(fragmented_after(1 << 20), 1, "these do not lie behind the first three");
+}
+
+#[test]
 fn a_storage_that_takes_only_whole_blocks_is_refused_by_name() {
     let (opener, _) = closed();
     opener.record(DISK).coarse.store(true, Ordering::Relaxed);

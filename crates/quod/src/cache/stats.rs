@@ -108,6 +108,12 @@ impl Own {
     }
 }
 
+/// Whether this thread has a stripe to itself.
+#[cfg(test)]
+pub(super) fn has_own_stripe() -> bool {
+    OWN.with(|own| own.0 != SHARED)
+}
+
 impl Drop for Own {
     fn drop(&mut self) {
         if self.0 != SHARED {

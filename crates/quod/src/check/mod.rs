@@ -3,8 +3,9 @@
 //! Role: [`check`] reads every table and tells what is wrong; with [`Repair::Yes`] it does what a writable open of a dirty
 //! image does (D12).
 //!
-//! Invariant: memory follows the tables' real bytes, not what the header claims: holes are skipped, and the set of
-//! referenced clusters is compressed.
+//! Invariant: memory follows the clusters that are referenced, not what the header claims: tables are read without their
+//! holes, a piece at a time. The set of referenced clusters is compressed: next to nothing for clusters that lie
+//! together, but up to about a hundred bytes for one that lies alone.
 //!
 //! Absent on purpose: data. Nothing here reads a data cluster or opens a backing file.
 

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber, subscriber};
 
+use super::super::stats;
 use super::*;
 
 /// Keeps the message and the slice of each event, and asks at each whether the cache is locked.
@@ -129,17 +131,33 @@ fn counters_tell_what_happened() {
     assert_eq!(cache.stats().pinned, 0);
 }
 
-/// More threads than have a stripe to themselves, twice over: stripes go from the threads that end to new ones.
+/// More threads at once than have a stripe to themselves, twice over: stripes go from the threads that end to new ones.
 #[test]
 fn counters_are_exact_once_the_threads_are_joined() {
+    const THREADS: u64 = 64;
+    const HITS: u64 = 5_000;
     let cache = room_for(2);
     drop(read_in(&cache, l2(0), 0));
+    let hit = || assert!(found(&cache, l2(0)).is_some());
     for _ in 0..2 {
-        thread::scope(|scope| {
-            for _ in 0..40 {
-                scope.spawn(|| (0..5_000).for_each(|_| assert!(found(&cache, l2(0)).is_some())));
-            }
-        });
+        let all_have_a_stripe = Barrier::new(THREADS as usize);
+        let work = || {
+            hit();
+            all_have_a_stripe.wait();
+            (1..HITS).for_each(|_| hit());
+        };
+        thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
     }
-    assert_eq!(cache.stats().hits, 2 * 40 * 5_000);
+    assert_eq!(cache.stats().hits, 2 * THREADS * HITS);
+}
+
+#[test]
+fn a_thread_that_ends_gives_its_stripe_back() {
+    let thread_has_one = || thread::spawn(stats::has_own_stripe).join().unwrap();
+    let hundredth_has_one = || (0..100).fold(false, |_, _| thread_has_one());
+    // The threads of another test may have them all for a while.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !hundredth_has_one() {
+        assert!(Instant::now() < deadline, "no stripe is left");
+    }
 }

@@ -103,6 +103,42 @@ fn a_circle_that_is_too_long_is_kept_in_part() {
     assert!(ours > 0.5 && theirs == 0.0, "hit ratio {ours:.3}, the reference's {theirs:.3}");
 }
 
+/// A new slice has an eighth of the cache pass by, half of it on trial, before it has to show that it is asked for.
+#[test]
+fn a_new_slice_stays_while_an_eighth_of_the_cache_comes_in_after_it() {
+    let cache = room_for(PLACES);
+    let all = 0..PLACES as u64;
+    all.clone().for_each(|index| drop(read_in(&cache, l2(index), index)));
+    all.for_each(|index| assert!(found(&cache, l2(index)).is_some()));
+    let mut scan = (SCANNED..).map(|index| drop(read_in(&cache, l2(index), index)));
+    scan.by_ref().take(PLACES).for_each(drop);
+    drop(read_in(&cache, l1(0), 0));
+    let stood = scan.take_while(|()| is_resident(&cache, l1(0))).count();
+    assert!(stood.abs_diff(PLACES / 8) <= 2, "{stood} others came in");
+}
+
+#[test]
+fn what_was_visited_since_the_hand_last_passed_has_a_second_chance() {
+    let cache = room_for(4);
+    (0..4).for_each(|index| drop(read_in(&cache, l2(index), index)));
+    (0..4).for_each(|index| assert!(found(&cache, l2(index)).is_some()));
+    // They have stood their trial, and the first of them goes.
+    drop(read_in(&cache, l2(4), 4));
+    assert!(!is_resident(&cache, l2(0)) && found(&cache, l2(1)).is_some());
+    drop(read_in(&cache, l2(5), 5));
+    assert!(is_resident(&cache, l2(1)) && !is_resident(&cache, l2(2)));
+}
+
+#[test]
+fn half_as_many_slices_as_there_are_are_remembered_when_gone() {
+    let cache = room_for(PLACES);
+    let scan = 0..20 * PLACES as u64;
+    scan.clone().for_each(|index| drop(read_in(&cache, l2(index), index)));
+    let structure = cache.structure.lock().unwrap();
+    let remembered = scan.filter(|&index| structure.clock.remembers(l2(index))).count();
+    assert!(remembered.abs_diff(PLACES / 2) <= 1, "{remembered} keys");
+}
+
 /// An L1 slice is asked for at every miss, and by pins alone.
 #[test]
 fn pins_count_as_visits() {
