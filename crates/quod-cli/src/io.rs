@@ -17,6 +17,7 @@ mod print;
 mod requests;
 mod scan;
 mod session;
+mod spec;
 mod survey;
 mod transfer;
 mod trouble;

@@ -15,10 +15,8 @@ use quod_storage::{Buffer, FileOpener, FileStorage};
 use crate::block_on;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::options::{CreateOptions, OpenOptions};
+use crate::options::{CreateOptions, Fua, OpenOptions, Room};
 use crate::read::BlockStatus;
-use crate::write::Fua;
-use crate::zero::Room;
 
 /// How often what has been idle is settled.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(5);

@@ -16,9 +16,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::{MAX_IMAGE_SIZE, SECTOR};
 use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
+use crate::options::Room;
 use crate::table::L2Entry;
 use crate::units::GuestOffset;
-use crate::zero::{Room, Wish};
+use crate::zero::Wish;
 
 impl<S: Storage> Image<S> {
     /// Makes the disk `size` bytes long; the new part reads as zeroes. Crash states: the old size or the new one (D11).

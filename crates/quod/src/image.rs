@@ -21,11 +21,10 @@ use crate::create;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::Flusher;
 use crate::layer::{Layer, LayerKind, QedWriter};
-use crate::options::{CreateOptions, Format, OpenOptions};
+use crate::options::{CreateOptions, Format, Fua, OpenOptions};
 use crate::probe::{Change, Guard};
 use crate::strays::Strays;
 use crate::turn::{Turn, TurnGuard};
-use crate::write::Fua;
 
 /// An open image. Clones are the same image; it may be used from any number of tasks, and from any number of threads
 /// where the storage may.

@@ -65,10 +65,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use front::BackingName;
 pub use image::Image;
 pub use inspect::{ImageInfo, inspect, probe};
-pub use options::{BackingPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, NewBacking, OpenOptions};
+pub use options::{
+    BackingPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, Fua, NewBacking, OpenOptions, Room,
+};
 pub use read::{BlockKind, BlockStatus};
-pub use write::Fua;
-pub use zero::Room;
 
 /// Where the bytes of images live.
 pub use quod_storage as storage;

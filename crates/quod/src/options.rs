@@ -1,4 +1,4 @@
-//! What a caller chooses when it makes or opens an image.
+//! What a caller chooses when it makes, opens or changes an image.
 //!
 //! Role: plain values with the defaults that the format page and the contract of the cache give.
 //!
@@ -83,4 +83,22 @@ impl CreateOptions {
     pub fn new(size: u64) -> Self {
         CreateOptions { size, cluster_size: 64 << 10, table_size: 4, backing: None, existing: Existing::Keep }
     }
+}
+
+/// Whether a write is durable when it completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fua {
+    /// After the next flush.
+    No,
+    /// At once ("force unit access").
+    Yes,
+}
+
+/// What a zero write does with the room of allocated clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Gives it back to the file system where that can be done.
+    GiveBack,
+    /// Keeps it, so that later writes there cannot run out of room.
+    Keep,
 }

@@ -19,6 +19,7 @@ use crate::commit::{NewEntries, Top};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
+use crate::options::Fua;
 use crate::probe::Change;
 use crate::table::L2Entry;
 use crate::units::{FileOffset, GuestOffset};
@@ -28,15 +29,6 @@ const COPY_PIECE: u64 = 1 << 20;
 
 /// Up to so many bytes around a write go out with it, in one vectored write; more is copied apart, without its holes.
 const SMALL_FILL: u64 = 128 << 10;
-
-/// Whether a write is durable when it completes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fua {
-    /// After the next flush.
-    No,
-    /// At once ("force unit access").
-    Yes,
-}
 
 /// What first writes put into their fresh room.
 pub(crate) enum Content {

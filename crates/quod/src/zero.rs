@@ -13,19 +13,11 @@ use crate::commit::{NewEntries, Top};
 use crate::error::{Error, Result};
 use crate::image::{Image, Writing};
 use crate::lookup::Mapping;
+use crate::options::{Fua, Room};
 use crate::probe::Change;
 use crate::table::L2Entry;
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
-use crate::write::{Content, Fua};
-
-/// What a zero write does with the room of allocated clusters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// Gives it back to the file system where that can be done.
-    GiveBack,
-    /// Keeps it, so that later writes there cannot run out of room.
-    Keep,
-}
+use crate::write::Content;
 
 /// Whether the guest must read zeroes afterwards.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,27 +4,9 @@
 //!
 //! Absent on purpose: commands for what our formats have not (zones, breakpoints, VM state).
 
-use super::command::Command;
 use super::parse;
 use super::requests;
-use super::scan::Refusal;
-
-/// A command of the language.
-pub(super) struct Spec {
-    pub(super) name: &'static str,
-    /// A shorter name, or none.
-    pub(super) alias: &'static str,
-    /// Fewest and most words after the name.
-    pub(super) words: (usize, usize),
-    pub(super) needs_disk: bool,
-    pub(super) writes: bool,
-    /// As [`super::scan::Scanned::of`] takes them.
-    pub(super) options: &'static str,
-    pub(super) usage: &'static str,
-    pub(super) summary: &'static str,
-    pub(super) details: &'static str,
-    pub(super) parse: fn(&'static Spec, &[&str]) -> Result<Command, Refusal>,
-}
+use super::spec::{Parse, Spec};
 
 const MANY: usize = usize::MAX;
 
@@ -128,8 +110,6 @@ pub(super) static COMMANDS: [Spec; 21] = [
         .helps("[-Cfqr] [-P pattern] off len [len..]", "writes out of several buffers at once"),
 ];
 
-type Parse = fn(&'static Spec, &[&str]) -> Result<Command, Refusal>;
-
 const fn spec(name: &'static str, alias: &'static str, words: (usize, usize), parse: Parse) -> Spec {
     Spec {
         name,
@@ -142,40 +122,6 @@ const fn spec(name: &'static str, alias: &'static str, words: (usize, usize), pa
         summary: "",
         details: "",
         parse,
-    }
-}
-
-impl Spec {
-    const fn on_disk(mut self) -> Self {
-        self.needs_disk = true;
-        self
-    }
-
-    const fn writing(mut self) -> Self {
-        self.writes = true;
-        self.on_disk()
-    }
-
-    const fn takes(mut self, options: &'static str) -> Self {
-        self.options = options;
-        self
-    }
-
-    const fn details(mut self, details: &'static str) -> Self {
-        self.details = details;
-        self
-    }
-
-    const fn helps(mut self, usage: &'static str, summary: &'static str) -> Self {
-        self.usage = usage;
-        self.summary = summary;
-        self
-    }
-
-    /// Name, words and purpose in a line.
-    pub(super) fn usage_line(&self) -> String {
-        let space = if self.usage.is_empty() { "" } else { " " };
-        format!("{}{space}{} -- {}", self.name, self.usage, self.summary)
     }
 }
 

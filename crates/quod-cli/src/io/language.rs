@@ -8,9 +8,10 @@
 //!
 //! Absent on purpose: the open image. What only it can tell is checked in `session`.
 
-use super::catalogue::{Spec, find};
+use super::catalogue::find;
 use super::command::Command;
 use super::scan::{Refusal, words};
+use super::spec::Spec;
 
 /// A line that names a command.
 pub(super) struct Call<'a> {

@@ -7,10 +7,10 @@
 //! Absent on purpose: counting words; that comes before.
 
 use super::CACHE_MODES;
-use super::catalogue::Spec;
 use super::command::{Command, Open, Range, Reopen};
 use super::numbers::number;
 use super::scan::{Refusal, Scanned};
+use super::spec::Spec;
 
 /// Bytes that `alloc` looks at where none are named.
 const DEFAULT_COUNT: u64 = 512;

@@ -6,10 +6,10 @@
 //!
 //! Absent on purpose: counting words; that comes before.
 
-use super::catalogue::Spec;
 use super::command::{Command, Range, Read, Style, Way, What, Write};
 use super::numbers::{MAX_REQUEST, length, number, pattern, total};
 use super::scan::{Refusal, Scanned};
+use super::spec::Spec;
 
 /// What is written where no pattern is named.
 const DEFAULT_PATTERN: u8 = 0xcd;

@@ -6,8 +6,8 @@
 
 use std::io::{self, Write};
 
-use super::catalogue::Spec;
 use super::scan::Refusal;
+use super::spec::Spec;
 use super::transfer::Fault;
 use crate::output;
 

@@ -148,10 +148,10 @@ fn run(seed: u64, trouble: Trouble) {
 
 #[test]
 fn want_of_room_at_any_moment_shows_nothing_forbidden() {
-    for_seeds(60, |seed| run(seed, Trouble::Room));
+    for_seeds(30, |seed| run(seed, Trouble::Room));
 }
 
 #[test]
 fn failures_at_any_moment_show_nothing_forbidden() {
-    for_seeds(60, |seed| run(seed, Trouble::Failures));
+    for_seeds(30, |seed| run(seed, Trouble::Failures));
 }

@@ -42,10 +42,11 @@ use tracing::trace;
 
 use directory::Directory;
 use evict::Clock;
-pub use slot::{EntryRun, Pinned, Slice, SliceKey, TableLevel};
+pub use slot::{Pinned, Slice, SliceKey, TableLevel};
 
 use stats::Counters;
 pub use stats::Stats;
+pub use updates::EntryRun;
 
 use crate::geometry::SLICE_BYTES;
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use tracing::trace;
 
-use super::updates::Updates;
+use super::updates::{EntryRun, Updates};
 use crate::units::FileOffset;
 
 /// One slice that leads to another, in a list of the directory.
@@ -44,27 +44,6 @@ pub struct SliceKey {
     pub level: TableLevel,
     /// Guest offset divided by what a slice covers.
     pub index: u64,
-}
-
-/// New values for a run of entries of one slice: `first`, `first + stride`, ...
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryRun {
-    /// Place in the slice, counted in entries.
-    pub start: usize,
-    /// Entries; at least one.
-    pub count: usize,
-    /// The first entry's value.
-    pub first: u64,
-    /// What each next value is larger by.
-    pub stride: u64,
-}
-
-impl EntryRun {
-    /// Places and values, one after another.
-    pub fn entries(&self) -> impl Iterator<Item = (usize, u64)> + use<> {
-        let run = *self;
-        (0..run.count).map(move |i| (run.start + i, run.first + i as u64 * run.stride))
-    }
 }
 
 /// A slice of a table.

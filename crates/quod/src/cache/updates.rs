@@ -12,8 +12,28 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Slice;
-use super::slot::EntryRun;
 use crate::turn::Turn;
+
+/// New values for a run of entries of one slice: `first`, `first + stride`, ...
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRun {
+    /// Place in the slice, counted in entries.
+    pub start: usize,
+    /// Entries; at least one.
+    pub count: usize,
+    /// The first entry's value.
+    pub first: u64,
+    /// What each next value is larger by.
+    pub stride: u64,
+}
+
+impl EntryRun {
+    /// Places and values, one after another.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, u64)> + use<> {
+        let run = *self;
+        (0..run.count).map(move |i| (run.start + i, run.first + i as u64 * run.stride))
+    }
+}
 
 /// Entries of one slice that are on their way to the file, in the order they came.
 #[derive(Default)]
