@@ -99,7 +99,7 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
     }
 }
 
-/// Logs to standard error. A server never waits for who reads that: what does not go out in time is dropped.
+/// Logs to standard error. Requests of a server never wait for who reads that: what does not go out in time is dropped.
 fn start_log(verbose: u8, serves: bool) -> Option<WorkerGuard> {
     let level = match verbose {
         0 => LevelFilter::WARN,

@@ -75,6 +75,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let disk = quod::block_on(target.open_with(cache_bytes))?;
     let served = serve(args, &disk, &socket, &stop);
     let closed = quod::block_on(disk.close());
+    // Lets go of the lock: nobody may be reading what is printed from here on.
+    drop(disk);
     conclude(args, served, closed)
 }
 
@@ -151,8 +153,7 @@ fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: quod::Result<(
         Err(error) => fail(without_number(&format!("{error:#}")).to_owned()),
         Ok(Summary { cut: 0, .. }) => {}
         Ok(summary) => fail(format!(
-            "{} clients were cut off with requests in flight: of their writes that were not acknowledged any part may be \
-             in {name}",
+            "{} clients were cut off with requests in flight: any part of their unacknowledged writes may be in {name}",
             summary.cut
         )),
     }
@@ -168,7 +169,7 @@ fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: quod::Result<(
     Ok(code)
 }
 
-/// Prints a line at once. A server goes on when nobody reads what it prints.
+/// Prints a line at once. A server goes on when standard output is gone.
 fn say(line: &str) {
     let mut out = output::results();
     if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {

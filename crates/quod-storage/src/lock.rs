@@ -87,8 +87,10 @@ impl Locked {
     /// # Errors
     /// [`LockConflict`] inside a `ResourceBusy` error, or what the system says.
     pub(crate) fn acquire(file: File, path: &Path, access: Access) -> io::Result<Self> {
-        acquire(&file, path, access)?;
-        Ok(Locked { file, access })
+        // First, so that marks go also when taking the others fails.
+        let locked = Locked { file, access };
+        acquire(&locked.file, path, access)?;
+        Ok(locked)
     }
 }
 

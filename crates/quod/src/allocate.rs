@@ -63,7 +63,7 @@ impl FileEnd {
         }
     }
 
-    /// Hands out clusters that lie one after another. Once a write found no room, only when there is room for these: what
+    /// Hands out clusters that lie one after another. Once a write found no room, only when there is room again: what
     /// a failed write had is leaked (D1), and a guest that tries again for hours must not make the file longer with
     /// every try.
     ///
@@ -94,7 +94,7 @@ impl FileEnd {
         }
     }
 
-    /// Tries whether so many clusters of what could not be written would have room now, and gives that back.
+    /// Takes room for up to so many clusters where a write failed before, to see whether there is any, and gives it back.
     async fn look_for_room<S: Storage>(
         &self,
         storage: &S,
@@ -110,13 +110,14 @@ impl FileEnd {
         self.lengthen_in_turn(storage, room.start + len, held, &turn).await?;
         let protected = Held::new(Arc::new((held.clone(), turn.clone())));
         let taken = storage.write_zeroes(room.start, len, protected.clone()).await;
-        if taken.is_ok() && len == whole {
-            self.state().wanting = None;
-        }
         if let Err(error) = storage.punch(room.start, len, protected).await {
             tracing::warn!(%error, "room that was tried stays taken");
         }
-        taken.map_err(|source| Error::io(format!("still no room for {len} bytes"), source))
+        taken.map_err(|source| Error::io(format!("still no room for {len} bytes"), source))?;
+        // Only now: until it was given back, it would have been in others' way.
+        let rest = room.start + len..room.end;
+        self.state().wanting = (!rest.is_empty()).then_some(rest);
+        Ok(())
     }
 
     /// Notes that a write of fresh room found none on the file system.

@@ -149,8 +149,7 @@ impl<S: Storage> Image<S> {
     /// What the system says.
     pub(crate) async fn file_extent(&self, depth: usize, at: FileOffset, len: u64) -> Result<Extent> {
         let extent = self.storage(depth).extent(at.0, len).await;
-        let failed =
-            |source| Error::io(format!("it cannot be found out whether there is a hole at {at}"), source);
+        let failed = |source| Error::io(format!("cannot tell holes from data at {at}"), source);
         extent.map_err(|source| failed(source).in_image(&self.layers()[depth].name))
     }
 }

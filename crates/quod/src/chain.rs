@@ -11,8 +11,8 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use quod_storage::{Access, Held, Opener, Storage};
 
@@ -170,7 +170,7 @@ fn writer(front: &Front, looked_through: bool) -> QedWriter {
     QedWriter {
         end: FileEnd::new(front.header.geometry(), front.file_length, unordered),
         need_check: NeedCheck::new(front.header.clone(), front.start.clone(), unordered),
-        vetted: AtomicBool::new(looked_through),
+        overhang: if looked_through { OnceLock::from(None) } else { OnceLock::new() },
         vetting: Default::default(),
         tables_cleared: AtomicU64::new(0),
         clusters: Default::default(),

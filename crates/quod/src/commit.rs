@@ -28,7 +28,7 @@ use crate::layer::{Qed, QedWriter};
 use crate::table::{L2Entry, encode_entries};
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
 
-/// A QED image that is open for writing, through one thread's handle.
+/// A QED image that is open for writing, through one storage handle.
 pub(crate) struct Top<'a, S> {
     pub(crate) storage: &'a S,
     pub(crate) qed: &'a Qed,

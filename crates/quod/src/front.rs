@@ -46,8 +46,10 @@ impl BackingName {
     /// for a protocol, but for `file:`.
     pub fn local_path(image: &Path, name: &OsStr) -> Option<PathBuf> {
         let bytes = name.as_bytes();
-        let plain = bytes.strip_prefix(b"file:").unwrap_or(bytes);
-        let is_protocol = plain.split(|&byte| byte == b'/').next().is_some_and(|first| first.contains(&b':'));
+        let told = bytes.strip_prefix(b"file:");
+        let plain = told.unwrap_or(bytes);
+        let first = plain.split(|&byte| byte == b'/').next();
+        let is_protocol = told.is_none() && first.is_some_and(|first| first.contains(&b':'));
         let directory = image.parent().unwrap_or(Path::new(""));
         (!is_protocol).then(|| directory.join(OsStr::from_bytes(plain)))
     }
@@ -78,8 +80,7 @@ pub(crate) fn takes_any_request<S: Storage>(storage: &S) -> Result<()> {
         Alignment { offset: 1, memory: 1 } => Ok(()),
         Alignment { offset, memory } => {
             let sentence = format!(
-                "the storage takes only requests at multiples of {offset} bytes out of memory at multiples of {memory}, and \
-                 guests ask for any"
+                "the storage needs offsets in multiples of {offset} and memory aligned to {memory}; guests use any"
             );
             Err(Error::new(ErrorKind::InvalidArgument, sentence))
         }

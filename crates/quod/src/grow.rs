@@ -29,7 +29,8 @@ impl<S: Storage> Image<S> {
     /// address; otherwise as [`write`](Image::write).
     ///
     /// # Cancellation
-    /// The size stays, and what was cleared past the end does not show.
+    /// The disk keeps its size while it is open; opened again, it may have either one. What was cleared past the end does
+    /// not show.
     pub async fn grow(&self, size: u64) -> Result<()> {
         let writing = self.writing(0, 0)?;
         let old = self.size();
@@ -103,7 +104,7 @@ impl<S: Storage> Image<S> {
             Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
             Ok(_) | Err(_) => {
                 let len = len.min(geometry.left_in_slice(at));
-                let claim = top.claim(at, len).await?;
+                let claim = top.claim_entries(at, len).await?;
                 top.commit(at, geometry.clusters_for(len), NewEntries::Zeroes, &claim).await?;
                 Ok(len)
             }

@@ -1,6 +1,6 @@
 //! The guest-visible disk: open, create, close, and what every request checks first.
 //!
-//! Role: an [`Image`] is a chain of layers with this thread's storage handles beside them. Request paths are
+//! Role: an [`Image`] is a chain of layers with storage handles beside them. Request paths are
 //! in `read.rs`, `write.rs`, `zero.rs`.
 //!
 //! Invariants: only layer 0 is written to. After [`close`](Image::close) every request fails.
@@ -174,12 +174,13 @@ impl<S: Storage> Image<S> {
         self.complete(&writing, Fua::Yes).await
     }
 
-    /// Does what time asks for; call it every five seconds or so. What failed and cancelled requests have left behind goes
+    /// Does what time asks for; call it at once and then every five seconds or so. The first call looks through the tables,
+    /// which otherwise the first allocation does: a damaged image is told then. What failed and cancelled requests have left behind goes
     /// out. When no metadata was updated since the last call, everything is flushed and NEED_CHECK is cleared, so that a
     /// crash finds nothing to repair. Nothing depends on it being called.
     ///
     /// # Errors
-    /// As [`flush`](Image::flush).
+    /// As [`flush`](Image::flush); once `Corrupt`, when nothing can be allocated in a damaged image.
     ///
     /// # Cancellation
     /// May leave NEED_CHECK set.
@@ -187,10 +188,11 @@ impl<S: Storage> Image<S> {
         self.check_open()?;
         let Some(writer) = &self.shared.writer else { return Ok(()) };
         let idle = writer.need_check.is_idle();
-        if !idle && !writer.has_unsettled() {
+        if !idle && !writer.has_unsettled() && writer.overhang.get().is_some() {
             return Ok(());
         }
         match self.writing(0, 0)? {
+            Writing::Qed(top) if writer.overhang.get().is_none() => self.blame(top.vet().await),
             Writing::Qed(top) if idle => self.blame(self.settle_down(&top, After::Open).await),
             Writing::Qed(top) => self.blame(top.settle_all().await),
             Writing::Raw { .. } => Ok(()),

@@ -1,14 +1,14 @@
 //! One image of a chain, as requests see it: shared state without a storage handle.
 //!
 //! Role: what a QED or raw image is while it is open. The storage handles lie beside it ([`Image`](crate::Image)),
-//! one set a thread, so that everything here is `Send + Sync`.
+//! so that everything here is `Send + Sync` whatever they are.
 //!
 //! Absent on purpose: I/O.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use async_lock::Semaphore;
 
@@ -52,11 +52,12 @@ pub(crate) struct Qed {
 pub(crate) struct QedWriter {
     pub(crate) need_check: NeedCheck,
     pub(crate) end: FileEnd,
-    /// No entry names room past the end of the file: what lies there may be handed out.
-    pub(crate) vetted: AtomicBool,
-    /// For looking.
+    /// What was found when the tables were looked through for an entry that names room past the end of the file: a sentence
+    /// about it, or that there is none.
+    pub(crate) overhang: OnceLock<Option<String>>,
+    /// Held by whoever looks for such entries.
     pub(crate) vetting: Turn,
-    /// L1 entries from this one on may be of another time: the disk has not reached there since it was opened.
+    /// L1 entries from this one on may be left over from before this open: the disk has not reached them.
     pub(crate) tables_cleared: AtomicU64,
     /// Guest clusters that are being allocated.
     pub(crate) clusters: RangeLocks,

@@ -63,10 +63,7 @@ impl Qed {
             let left = self.geometry.table_bytes() - place.in_table;
             let extent = storage.extent(table.0 + place.in_table, left).await;
             let extent = extent.map_err(|source| {
-                Error::io(
-                    format!("it cannot be found out whether there are holes in the table at {table}"),
-                    source,
-                )
+                Error::io(format!("cannot tell holes from data in the table at {table}"), source)
             })?;
             let slices = extent.len / SLICE_BYTES;
             if extent.kind == ExtentKind::Hole && slices > 0 {

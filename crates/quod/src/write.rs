@@ -261,6 +261,14 @@ impl<S: Storage> Top<'_, S> {
     /// [`commit`](Top::commit).
     pub(crate) async fn claim(&self, at: GuestOffset, len: u64) -> Result<Held> {
         self.vet().await?;
+        self.claim_entries(at, len).await
+    }
+
+    /// As [`claim`](Top::claim), for who changes entries of a table that is there, and allocates nothing.
+    ///
+    /// # Errors
+    /// `Closed`; as [`commit`](Top::commit).
+    pub(crate) async fn claim_entries(&self, at: GuestOffset, len: u64) -> Result<Held> {
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
         let geometry = &self.qed.geometry;
         let (first, last) = (geometry.guest_cluster(at), geometry.guest_cluster(at.plus(len - 1)));
@@ -270,24 +278,30 @@ impl<S: Storage> Top<'_, S> {
         Ok(held)
     }
 
-    /// Looks once through all tables for entries that name room past the end of the file, before any is handed out.
-    async fn vet(&self) -> Result<()> {
-        if self.writer.vetted.load(Ordering::Acquire) {
-            return Ok(());
+    /// Looks through all tables, once in an open, for entries that name room past the end of the file, before any is
+    /// allocated (D2).
+    ///
+    /// # Errors
+    /// `Corrupt` when there is one; `Io` when L1 cannot be read.
+    pub(crate) async fn vet(&self) -> Result<()> {
+        if self.writer.overhang.get().is_none() {
+            let _turn = self.writer.vetting.take().await;
+            if self.writer.overhang.get().is_none() {
+                let found = check::overhang(self.storage, self.qed).await?;
+                self.writer.overhang.get_or_init(|| found);
+            }
         }
-        let _turn = self.writer.vetting.take().await;
-        if self.writer.vetted.load(Ordering::Acquire) {
-            return Ok(());
+        match self.writer.overhang.get() {
+            Some(Some(entry)) => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "nothing can be allocated: {entry}; was the file cut short? ({}; `quod check -r all` drops entries \
+                     whose data is missing)",
+                    check::SAVE
+                ),
+            )),
+            _ => Ok(()),
         }
-        if let Some(entry) = check::overhang(self.storage, self.qed).await? {
-            let sentence = format!(
-                "no room can be handed out: {entry}. Was it cut short? ({}; `check -r all` gives up what is not there)",
-                check::SAVE
-            );
-            return Err(Error::new(ErrorKind::Corrupt, sentence));
-        }
-        self.writer.vetted.store(true, Ordering::Release);
-        Ok(())
     }
 
     /// Gives the room of a failed first write back to the file system, which may be full. The clusters stay leaked (D1).

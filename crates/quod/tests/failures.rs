@@ -347,3 +347,20 @@ fn a_failed_read_fails_its_request_alone() {
     close(image);
     assert_clean(&opener, Path::new(DISK));
 }
+
+#[test]
+fn once_there_is_room_again_small_writes_look_for_it_no_longer_than_they_need() {
+    let opener = ProbeOpener::default();
+    let image = fresh(&opener, Path::new(DISK), Shape::usual(64 << 20), None);
+    write(&image, 0, &[1; 4096]);
+    let large = |op: &Op| matches!(op, Op::Write { bytes, .. } if bytes.len() > 1 << 20);
+    opener.record(DISK).fail(move |op| large(op).then_some(StorageFull));
+    let failed = block_on(image.write(8 << 20, Buffer::copy_of(&[2; 1 << 21]), Fua::No));
+    assert_eq!(failed.expect_err("no room").kind(), ErrorKind::NoSpace);
+    opener.record(DISK).heal();
+    opener.record(DISK).take();
+    (0..100).for_each(|i| write(&image, (16 << 20) + (i << 16), &[3; 4096]));
+    let clears =
+        opener.record(DISK).take_changes().iter().filter(|op| matches!(op, Op::Clear { .. })).count();
+    assert_eq!(clears, 2 * 32, "a trial and its punch for each cluster of what failed");
+}

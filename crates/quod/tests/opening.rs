@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use common::probe::{Op, ProbeOpener};
 use common::*;
-use quod::{CreateOptions, ErrorKind, Fua, Image, Repair, block_on, check};
+use quod::{CreateOptions, ErrorKind, Image, Repair, block_on, check};
 use quod_storage::{Access, Buffer, Existing, Held, Memory, Storage};
 
 const SHAPE: Shape = Shape::small(8 << 20);
@@ -72,60 +72,6 @@ fn a_clean_image_that_was_cut_short_is_not_written_to() {
     let mended = block_on(check(&opener, Path::new(DISK), Access::Write, Repair::Yes)).unwrap();
     assert_eq!((mended.corruptions_fixed, mended.remaining_corruptions()), (1, 0), "{mended:?}");
     close(open(&opener, Path::new(DISK), Access::Write));
-}
-
-/// The first allocation of an image with an entry that names room past its end.
-fn assert_nothing_is_handed_out(opener: &ProbeOpener, file: &Memory, bad: u64) {
-    let image = open(opener, Path::new(DISK), Access::Write);
-    opener.record(DISK).take();
-    let kind = |outcome: quod::Result<Buffer>| outcome.expect_err("a damaged image").kind();
-    for at in [1 << 20, bad, 4 << 20] {
-        let outcome = block_on(image.write(at, Buffer::copy_of(&[2; 10]), Fua::No));
-        assert_eq!(kind(outcome), ErrorKind::Corrupt);
-    }
-    assert_eq!(kind(block_on(image.read(bad, Buffer::zeroed(1)))), ErrorKind::Corrupt, "as before");
-    assert_eq!(opener.record(DISK).take_changes(), []);
-    write(&image, 4096, &[3; 4096]);
-    assert_same(&read(&image, 4096, 4096), &[3; 4096], "in its place it may be written to");
-    close(image);
-    let repaired = block_on(check(opener, Path::new(DISK), Access::Write, Repair::Yes)).expect("a repair");
-    assert_eq!(repaired.remaining_corruptions(), 0);
-    let image = open(opener, Path::new(DISK), Access::Write);
-    write(&image, 1 << 20, &[2; 10]);
-    assert_same(&read(&image, 4096, 4096), &[3; 4096], "what was good");
-    close(image);
-    assert!(length(file) > 0);
-}
-
-#[test]
-fn no_room_is_handed_out_where_an_entry_of_a_damaged_image_points() {
-    for beyond in [0, 4, 1000] {
-        let (opener, file) = closed();
-        set_entry(&file, place(&file, 9), length(&file) + beyond * 4096);
-        assert_nothing_is_handed_out(&opener, &file, 9 * 4096);
-    }
-    let (opener, file) = closed();
-    set_entry(&file, SHAPE.l1().start + 8, length(&file));
-    assert_nothing_is_handed_out(&opener, &file, 2 << 20);
-}
-
-#[test]
-fn a_clean_image_that_was_cut_at_a_cluster_hands_nothing_out() {
-    let (opener, file) = closed();
-    let image = open(&opener, Path::new(DISK), Access::Write);
-    write(&image, 9 * 4096, &[2; 4096]);
-    close(image);
-    set_length(&file, length(&file) - 4096);
-    assert_nothing_is_handed_out(&opener, &file, 9 * 4096);
-}
-
-#[test]
-fn an_entry_past_the_end_of_the_disk_is_in_nobodys_way() {
-    let (opener, file) = closed();
-    set_entry(&file, SHAPE.l1().start + 8 * 4, 1 << 30);
-    let image = open(&opener, Path::new(DISK), Access::Write);
-    write(&image, 1 << 20, &[2; 10]);
-    close(image);
 }
 
 #[test]

@@ -176,3 +176,26 @@ fn requests_that_wait_for_maintenance_sleep() {
         assert!(steps < 100, "requests wake each other while they wait");
     }
 }
+
+#[test]
+fn room_that_is_tried_is_given_back_before_anybody_else_takes_any() {
+    let opener = GateOpener::new();
+    let image = fresh(&opener, Path::new(DISK), Shape::small(8 << 20), None);
+    write(&image, 0, &[1; 4096]);
+    let first_write = |at| image.write(at, Buffer::copy_of(&[2; 4096]), Fua::No);
+    opener.gate.shut();
+    let mut failing = Task::blocked(first_write(4096));
+    opener.gate.fail(opener.gate.only(Kind::Write).id, std::io::ErrorKind::StorageFull);
+    assert!(failing.step().is_none(), "gives back what it had");
+    opener.gate.release_all();
+    failing.step().expect("it is over").expect_err("no room");
+    let mut trying = Task::blocked(first_write(8192));
+    opener.gate.release_all();
+    assert!(trying.step().is_none(), "gives back what it has tried");
+    let before = opener.gate.waiting().len();
+    let mut other = Task::blocked(first_write(12288));
+    assert_eq!(opener.gate.waiting().len(), before, "waits for the end of the trial");
+    opener.gate.open();
+    trying.step().expect("it goes on").expect("room");
+    other.step().expect("and so does this one").expect("room");
+}

@@ -110,13 +110,13 @@ impl Backing {
         if name.is_empty() {
             bail!("Expected backing file name, got empty string");
         }
-        if Path::new(name) == image {
-            bail!(OVER_ITSELF);
-        }
         let Some(path) = BackingName::local_path(image, name) else {
             let name = name.display();
             bail!("Could not open '{name}': not a local file (for a file of that name write './{name}')");
         };
+        if path == image || Path::new(name) == image {
+            bail!(OVER_ITSELF);
+        }
         let Some(format) = format else {
             let target = Target::for_reading(&path, None, false);
             let detected = match quod::block_on(target.format()) {

@@ -26,7 +26,7 @@ pub(super) fn socket_path(image: &Path, wanted: Option<&Path>) -> anyhow::Result
 
 fn choose(image: &Path, wanted: Option<&Path>, runtime: Option<&OsStr>) -> anyhow::Result<PathBuf> {
     let whole = |path: &Path| {
-        absolute(path).with_context(|| format!("{}: there is no absolute name for it", path.display()))
+        absolute(path).with_context(|| format!("{}: its absolute path cannot be determined", path.display()))
     };
     if let Some(wanted) = wanted {
         // A short name in a deep directory still serves clients that are there too.

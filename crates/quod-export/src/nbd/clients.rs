@@ -89,8 +89,10 @@ impl Clients {
         self.refused.get()
     }
 
-    /// Accepts clients for ever.
-    pub(crate) async fn accept(self: Rc<Self>, listener: PollFd<UnixListener>) {
+    /// Accepts clients for ever, once what would hold them up has been done.
+    pub(crate) async fn prepare_and_accept(self: Rc<Self>, listener: PollFd<UnixListener>) {
+        // Looks through the tables, which on the event loop the first write would do.
+        self.export.maintain().await;
         loop {
             // A crowd at the door does not hold up those who are in.
             yield_now().await;
@@ -98,8 +100,8 @@ impl Clients {
                 Ok((stream, _)) if self.open.get() < self.max_open => self.welcome(stream),
                 Ok((stream, _)) => {
                     self.refused.set(self.refused.get() + 1);
-                    if let Some(unsaid) = self.crowded.admit() {
-                        tracing::warn!(open = self.max_open, unsaid, "too many clients: one was let go");
+                    if let Some(suppressed) = self.crowded.admit() {
+                        tracing::warn!(open = self.max_open, suppressed, "too many clients: one was let go");
                     }
                     drop(stream);
                 }

@@ -7,9 +7,11 @@
 //!
 //! Absent on purpose: doing it (`perform.rs`), queues, sockets, and several exports in one server.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use quod::{Fua, Image, Room};
+use quod::{ErrorKind, Fua, Image, Room};
 use quod_storage::FileStorage;
 
 use super::codec::{
@@ -37,8 +39,8 @@ pub(crate) struct Export {
     pub(super) reads: Pace,
     pub(super) writes: Pace,
     pub(super) recycler: Rc<Recycler>,
-    /// Warnings about requests that failed.
-    pub(super) failures: Warnings,
+    /// Warnings about requests that failed, by why they did: a full disk must not hide a broken one.
+    pub(super) failures: RefCell<HashMap<ErrorKind, Warnings>>,
 }
 
 /// A request that can be carried out.
@@ -69,7 +71,7 @@ impl Export {
             reads: Pace::default(),
             writes: Pace::default(),
             recycler: Rc::default(),
-            failures: Warnings::default(),
+            failures: RefCell::default(),
         })
     }
 

@@ -95,8 +95,8 @@ impl Export {
     /// Logs why a request failed and translates it.
     fn report(&self, request: &Request, error: &quod::Error) -> Errno {
         let Request { command, offset, length, .. } = request;
-        if let Some(unsaid) = self.failures.admit() {
-            tracing::warn!(%error, ?command, offset, length, unsaid, "a request failed");
+        if let Some(suppressed) = self.failures.borrow_mut().entry(error.kind()).or_default().admit() {
+            tracing::warn!(%error, ?command, offset, length, suppressed, "a request failed");
         }
         match error.kind() {
             ErrorKind::NoSpace => Errno::NoSpc,

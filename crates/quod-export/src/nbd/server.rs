@@ -77,7 +77,7 @@ impl Server {
             let clients = Clients::new(&self.options, image);
             let listener = PollFd::new(self.socket.listener().try_clone()?)?;
             let upkeep = spawn(Rc::clone(&clients).keep_up());
-            let accepting = spawn(Rc::clone(&clients).accept(listener));
+            let accepting = spawn(Rc::clone(&clients).prepare_and_accept(listener));
             shutdown.await;
             drop((accepting, self.socket));
             clients.closing().say();

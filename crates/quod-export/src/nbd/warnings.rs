@@ -14,22 +14,22 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Warnings {
     last: Cell<Option<Instant>>,
-    unsaid: Cell<u64>,
+    suppressed: Cell<u64>,
 }
 
 impl Warnings {
-    /// Whether a warning is to be logged now: with how many were not since the last one.
-    pub(crate) fn admit(&self) -> Option<u64> {
+    /// Whether a warning is to be logged now, and with how many that were not since the last one, if there were any.
+    pub(crate) fn admit(&self) -> Option<Option<u64>> {
         self.admit_at(Instant::now())
     }
 
-    fn admit_at(&self, now: Instant) -> Option<u64> {
+    fn admit_at(&self, now: Instant) -> Option<Option<u64>> {
         if self.last.get().is_some_and(|last| now.duration_since(last) < QUIET) {
-            self.unsaid.set(self.unsaid.get() + 1);
+            self.suppressed.set(self.suppressed.get() + 1);
             return None;
         }
         self.last.set(Some(now));
-        Some(self.unsaid.take())
+        Some(Some(self.suppressed.take()).filter(|&suppressed| suppressed > 0))
     }
 }
 
@@ -41,11 +41,11 @@ mod tests {
     fn one_a_second_is_logged_and_the_others_are_counted() {
         let warnings = Warnings::default();
         let begun = Instant::now();
-        assert_eq!(warnings.admit_at(begun), Some(0));
+        assert_eq!(warnings.admit_at(begun), Some(None));
         for _ in 0..100 {
             assert_eq!(warnings.admit_at(begun + QUIET / 2), None);
         }
-        assert_eq!(warnings.admit_at(begun + QUIET), Some(100));
-        assert_eq!(warnings.admit_at(begun + 2 * QUIET), Some(0));
+        assert_eq!(warnings.admit_at(begun + QUIET), Some(Some(100)));
+        assert_eq!(warnings.admit_at(begun + 2 * QUIET), Some(None));
     }
 }

@@ -1,67 +1,56 @@
 //! Entries that name room past the end of the file.
 //!
 //! Role: finds them before the first allocation of an open. A file that was cut short has them, and fresh room would lie
-//! where they point: bytes of one guest offset would show at another.
+//! where they point: bytes of one guest offset would show at another, and no repair could tell whose they are.
 //!
-//! Absent on purpose: everything else that may be wrong, which fails the requests that meet it; and entries past the
-//! end of the disk, which growth clears.
+//! Absent on purpose: everything else that may be wrong, which fails the requests that meet it. So does a table that
+//! cannot be read: it leads nobody anywhere.
 
 use quod_storage::Storage;
 
-use super::pieces::next_piece;
+use super::pieces::Pieces;
 use crate::error::Result;
 use crate::geometry::ENTRY;
 use crate::layer::Qed;
 use crate::table::{L2Entry, decode_l1};
-use crate::units::{ClusterCount, FileOffset, GuestOffset};
+use crate::units::{ClusterCount, FileOffset};
 
 /// Tells the first entry that names a cluster past the end of the file, in a sentence.
 ///
 /// # Errors
-/// A table cannot be read.
+/// The L1 table cannot be read.
 pub(crate) async fn overhang<S: Storage>(storage: &S, qed: &Qed) -> Result<Option<String>> {
-    let geometry = qed.geometry;
-    let tables = match qed.image_size() {
-        0 => 0,
-        size => geometry.l1_index(GuestOffset(size - 1)) + 1,
-    };
-    let mut at = 0;
-    while let Some((place, piece)) = next_piece(storage, geometry, qed.l1_table, &mut at).await? {
+    let clusters = qed.geometry.table_clusters();
+    let mut pieces = Pieces::of(storage, qed.geometry, qed.l1_table);
+    while let Some((place, piece)) = pieces.next().await? {
         for (index, raw) in piece.into_iter().enumerate() {
-            let place = place.plus(ENTRY * index as u64);
-            let number = (place.0 - qed.l1_table.0) / ENTRY;
-            let Some(table) = decode_l1(raw).filter(|_| number < tables) else { continue };
-            if hangs_over(qed, table, geometry.table_clusters()) {
-                return Ok(Some(sentence(place, table)));
+            let Some(table) = decode_l1(raw) else { continue };
+            if hangs_over(qed, table, clusters) {
+                return Ok(Some(sentence(place, index, table)));
             }
-            if qed.valid().holds(table, geometry.table_clusters())
-                && let Some(found) = overhang_of(storage, qed, number, table).await?
-            {
-                return Ok(Some(found));
+            if !qed.valid().holds(table, clusters) {
+                continue;
+            }
+            match overhang_of(storage, qed, table).await {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => tracing::warn!(%error, "not looked through"),
             }
         }
     }
     Ok(None)
 }
 
-/// The same for the L2 table that L1 entry `number` names.
-async fn overhang_of<S: Storage>(
-    storage: &S,
-    qed: &Qed,
-    number: u64,
-    table: FileOffset,
-) -> Result<Option<String>> {
-    let geometry = qed.geometry;
-    let clusters = geometry.clusters_for(qed.image_size() - geometry.table_start(number).0).0;
-    let mut at = 0;
-    while let Some((place, piece)) = next_piece(storage, geometry, table, &mut at).await? {
+/// The same for one L2 table.
+async fn overhang_of<S: Storage>(storage: &S, qed: &Qed, table: FileOffset) -> Result<Option<String>> {
+    let mut pieces = Pieces::of(storage, qed.geometry, table);
+    while let Some((place, piece)) = pieces.next().await? {
         for (index, raw) in piece.into_iter().enumerate() {
-            let place = place.plus(ENTRY * index as u64);
-            if let L2Entry::Data(data) = L2Entry::decode(raw)
-                && (place.0 - table.0) / ENTRY < clusters
-                && hangs_over(qed, data, ClusterCount(1))
-            {
-                return Ok(Some(sentence(place, data)));
+            match L2Entry::decode(raw) {
+                L2Entry::Data(data) if hangs_over(qed, data, ClusterCount(1)) => {
+                    return Ok(Some(sentence(place, index, data)));
+                }
+                _ => {}
             }
         }
     }
@@ -73,6 +62,7 @@ fn hangs_over(qed: &Qed, at: FileOffset, clusters: ClusterCount) -> bool {
     qed.geometry.is_cluster_start(at.0) && !qed.valid().ends_inside(at, clusters)
 }
 
-fn sentence(place: FileOffset, at: FileOffset) -> String {
-    format!("the entry at {place} names a cluster at {at}, past the end of the file")
+fn sentence(place: FileOffset, index: usize, at: FileOffset) -> String {
+    let entry = place.plus(ENTRY * index as u64);
+    format!("the entry at {entry} names a cluster at {at}, past the end of the file")
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 use quod_storage::{Buffer, Storage};
 use roaring::RoaringTreemap;
 
-use super::pieces::next_piece;
+use super::pieces::Pieces;
 use super::report::CheckReport;
 use crate::error::{Error, Result};
 use crate::front::Front;
@@ -88,10 +88,8 @@ impl<'a, S: Storage> Scan<'a, S> {
     /// A table cannot be read, or an entry cannot be cleared.
     pub(super) async fn run(mut self) -> Result<Scanned> {
         self.reference(self.l1_table, self.geometry.table_clusters());
-        let mut at = 0;
-        while let Some((piece_at, mut piece)) =
-            next_piece(self.storage, self.geometry, self.l1_table, &mut at).await?
-        {
+        let mut pieces = Pieces::of(self.storage, self.geometry, self.l1_table);
+        while let Some((piece_at, mut piece)) = pieces.next().await? {
             let mut cleared = 0;
             for (index, entry) in piece.iter_mut().enumerate() {
                 let Some(table) = decode_l1(*entry) else { continue };
@@ -123,11 +121,9 @@ impl<'a, S: Storage> Scan<'a, S> {
     }
 
     async fn scan_table(&mut self, table: FileOffset) -> Result<()> {
-        let mut at = 0;
         self.last_end = None;
-        while let Some((piece_at, mut piece)) =
-            next_piece(self.storage, self.geometry, table, &mut at).await?
-        {
+        let mut pieces = Pieces::of(self.storage, self.geometry, table);
+        while let Some((piece_at, mut piece)) = pieces.next().await? {
             let mut cleared = 0;
             for (index, entry) in piece.iter_mut().enumerate() {
                 let L2Entry::Data(data) = L2Entry::decode(*entry) else { continue };
