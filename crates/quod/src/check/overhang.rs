@@ -8,7 +8,7 @@
 
 use quod_storage::Storage;
 
-use super::pieces::Pieces;
+use super::pieces::Tables;
 use crate::error::Result;
 use crate::geometry::ENTRY;
 use crate::layer::Qed;
@@ -21,8 +21,9 @@ use crate::units::{ClusterCount, FileOffset};
 /// The L1 table cannot be read.
 pub(crate) async fn overhang<S: Storage>(storage: &S, qed: &Qed) -> Result<Option<String>> {
     let clusters = qed.geometry.table_clusters();
-    let mut pieces = Pieces::of(storage, qed.geometry, qed.l1_table);
-    while let Some((place, piece)) = pieces.next().await? {
+    let mut tables = Tables::of(storage, qed.geometry);
+    let mut at = 0;
+    while let Some((place, piece)) = tables.next_piece(qed.l1_table, &mut at).await? {
         for (index, raw) in piece.into_iter().enumerate() {
             let Some(table) = decode_l1(raw) else { continue };
             if hangs_over(qed, table, clusters) {
@@ -31,7 +32,7 @@ pub(crate) async fn overhang<S: Storage>(storage: &S, qed: &Qed) -> Result<Optio
             if !qed.valid().holds(table, clusters) {
                 continue;
             }
-            match overhang_of(storage, qed, table).await {
+            match overhang_of(&mut tables, qed, table).await {
                 Ok(None) => {}
                 Ok(found) => return Ok(found),
                 Err(error) => tracing::warn!(%error, "not looked through"),
@@ -42,9 +43,13 @@ pub(crate) async fn overhang<S: Storage>(storage: &S, qed: &Qed) -> Result<Optio
 }
 
 /// The same for one L2 table.
-async fn overhang_of<S: Storage>(storage: &S, qed: &Qed, table: FileOffset) -> Result<Option<String>> {
-    let mut pieces = Pieces::of(storage, qed.geometry, table);
-    while let Some((place, piece)) = pieces.next().await? {
+async fn overhang_of<S: Storage>(
+    tables: &mut Tables<'_, S>,
+    qed: &Qed,
+    table: FileOffset,
+) -> Result<Option<String>> {
+    let mut at = 0;
+    while let Some((place, piece)) = tables.next_piece(table, &mut at).await? {
         for (index, raw) in piece.into_iter().enumerate() {
             match L2Entry::decode(raw) {
                 L2Entry::Data(data) if hangs_over(qed, data, ClusterCount(1)) => {

@@ -6,6 +6,8 @@
 //!
 //! Absent on purpose: the cache, which a whole table would sweep.
 
+use std::ops::Range;
+
 use quod_storage::{Buffer, ExtentKind, Storage};
 
 use crate::error::{Error, Result};
@@ -16,49 +18,55 @@ use crate::units::FileOffset;
 /// Tables are read in pieces of at most this many bytes; a piece begins at a multiple of it in its table.
 const PIECE: u64 = 256 << 10;
 
-/// A walk through one table.
-pub(super) struct Pieces<'a, S> {
+/// How far is asked for data and holes at a time, in bytes.
+const LOOK_AHEAD: u64 = 16 << 20;
+
+/// Reads the tables of one file.
+pub(super) struct Tables<'a, S> {
     storage: &'a S,
-    table: FileOffset,
-    /// Bytes of the table.
-    end: u64,
-    /// Where the walk is, in bytes from the start of the table.
-    at: u64,
-    /// How far there are data, as far as is known: a file system may take long to find the next hole.
-    data_until: u64,
+    geometry: Geometry,
+    /// Where in the file there are data, as far as is known: a file system may take long to find the next hole, and tables
+    /// lie close to each other.
+    data: Range<u64>,
 }
 
-impl<'a, S: Storage> Pieces<'a, S> {
-    pub(super) fn of(storage: &'a S, geometry: Geometry, table: FileOffset) -> Self {
-        Pieces { storage, table, end: geometry.table_bytes(), at: 0, data_until: 0 }
+impl<'a, S: Storage> Tables<'a, S> {
+    pub(super) fn of(storage: &'a S, geometry: Geometry) -> Self {
+        Tables { storage, geometry, data: 0..0 }
     }
 
-    /// The next piece that is not a hole: its place in the file, and its entries.
+    /// The next piece of a table that is not a hole, from byte `at` of it on: its place in the file, and its entries. `at`
+    /// moves past it.
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) async fn next(&mut self) -> Result<Option<(FileOffset, Vec<u64>)>> {
-        let table = self.table;
+    pub(super) async fn next_piece(
+        &mut self,
+        table: FileOffset,
+        at: &mut u64,
+    ) -> Result<Option<(FileOffset, Vec<u64>)>> {
         let failed = |source| Error::io(format!("the table at {table} cannot be read"), source);
-        while self.at < self.end {
-            if self.at >= self.data_until {
-                let extent =
-                    self.storage.extent(table.0 + self.at, self.end - self.at).await.map_err(failed)?;
+        let end = self.geometry.table_bytes();
+        while *at < end {
+            let place = table.plus(*at);
+            if !self.data.contains(&place.0) {
+                let ahead = (end - *at).max(LOOK_AHEAD);
+                let extent = self.storage.extent(place.0, ahead).await.map_err(failed)?;
                 if extent.kind == ExtentKind::Hole {
                     // Holes need not end where entries do; what is read twice was all zeroes.
-                    self.at = (self.at + extent.len).min(self.end) / ENTRY * ENTRY;
+                    *at = (*at + extent.len).min(end) / ENTRY * ENTRY;
                     if extent.len < ENTRY {
-                        self.at += ENTRY;
+                        *at += ENTRY;
                     }
                     continue;
                 }
-                self.data_until = self.at + extent.len;
+                self.data = place.0..place.0 + extent.len;
             }
-            let len = (PIECE - self.at % PIECE).min(self.end - self.at);
-            let place = table.plus(self.at);
-            let read = self.storage.read_at(place.0, Buffer::zeroed(len as usize).into()).await;
-            self.at += len;
-            return Ok(Some((place, entries(&read.map_err(failed)?.into_single()).collect())));
+            let len = (PIECE - *at % PIECE).min(end - *at);
+            let bytes = self.storage.read_at(place.0, Buffer::zeroed(len as usize).into()).await;
+            let bytes = bytes.map_err(failed)?.into_single();
+            *at += len;
+            return Ok(Some((place, entries(&bytes).collect())));
         }
         Ok(None)
     }

@@ -12,7 +12,7 @@ use std::ops::Range;
 use quod_storage::{Buffer, Storage};
 use roaring::RoaringTreemap;
 
-use super::pieces::Pieces;
+use super::pieces::Tables;
 use super::report::CheckReport;
 use crate::error::{Error, Result};
 use crate::front::Front;
@@ -22,6 +22,7 @@ use crate::units::{ClusterCount, FileOffset};
 
 pub(super) struct Scan<'a, S> {
     storage: &'a S,
+    tables: Tables<'a, S>,
     geometry: Geometry,
     valid: ValidRange,
     l1_table: FileOffset,
@@ -70,6 +71,7 @@ impl<'a, S: Storage> Scan<'a, S> {
         };
         Scan {
             storage,
+            tables: Tables::of(storage, geometry),
             geometry,
             valid: ValidRange { geometry, file_length: front.file_length },
             l1_table: front.header.l1_table(),
@@ -88,8 +90,8 @@ impl<'a, S: Storage> Scan<'a, S> {
     /// A table cannot be read, or an entry cannot be cleared.
     pub(super) async fn run(mut self) -> Result<Scanned> {
         self.reference(self.l1_table, self.geometry.table_clusters());
-        let mut pieces = Pieces::of(self.storage, self.geometry, self.l1_table);
-        while let Some((piece_at, mut piece)) = pieces.next().await? {
+        let mut at = 0;
+        while let Some((piece_at, mut piece)) = self.tables.next_piece(self.l1_table, &mut at).await? {
             let mut cleared = 0;
             for (index, entry) in piece.iter_mut().enumerate() {
                 let Some(table) = decode_l1(*entry) else { continue };
@@ -122,8 +124,8 @@ impl<'a, S: Storage> Scan<'a, S> {
 
     async fn scan_table(&mut self, table: FileOffset) -> Result<()> {
         self.last_end = None;
-        let mut pieces = Pieces::of(self.storage, self.geometry, table);
-        while let Some((piece_at, mut piece)) = pieces.next().await? {
+        let mut at = 0;
+        while let Some((piece_at, mut piece)) = self.tables.next_piece(table, &mut at).await? {
             let mut cleared = 0;
             for (index, entry) in piece.iter_mut().enumerate() {
                 let L2Entry::Data(data) = L2Entry::decode(*entry) else { continue };
