@@ -175,9 +175,9 @@ impl<S: Storage> Image<S> {
     }
 
     /// Does what time asks for; call it at once and then every five seconds or so. The first call looks through the tables,
-    /// which otherwise the first allocation does: a damaged image is told then. What failed and cancelled requests have left behind goes
-    /// out. When no metadata was updated since the last call, everything is flushed and NEED_CHECK is cleared, so that a
-    /// crash finds nothing to repair. Nothing depends on it being called.
+    /// which otherwise the first allocation does, and tells when the image is damaged. Later ones write out what failed
+    /// and cancelled requests have left behind; and when no metadata was updated since the last call, everything is
+    /// flushed and NEED_CHECK is cleared, so that a crash finds nothing to repair. Nothing depends on it being called.
     ///
     /// # Errors
     /// As [`flush`](Image::flush); once `Corrupt`, when nothing can be allocated in a damaged image.
