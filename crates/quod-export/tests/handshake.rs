@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use quod_export::nbd::ExportOptions;
-use quod_export::nbd::codec::*;
+use quod_nbd::*;
 use quod_storage::Access;
 use support::{SIZE, Served};
 

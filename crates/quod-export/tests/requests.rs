@@ -7,7 +7,7 @@ mod support;
 use std::collections::HashMap;
 
 use quod_export::nbd::ExportOptions;
-use quod_export::nbd::codec::*;
+use quod_nbd::*;
 use quod_storage::Access;
 use support::{Client, SIZE, Served};
 
@@ -140,8 +140,8 @@ fn a_request_out_of_step_ends_the_connection_after_the_others_were_answered() {
     let served = served();
     let mut client = served.client();
     let good = client.request(Command::Flush, 0, 0, 0);
-    client.send(&[0x55; REQUEST_LEN]);
-    assert_eq!(client.reply(), SimpleReply { cookie: good, result: Ok(()) });
+    client.send(&[0x55; COMPACT_REQUEST_LEN]);
+    assert_eq!(client.reply(), (good, Ok(())));
     client.is_disconnected();
     served.still_serves();
 }
@@ -153,7 +153,7 @@ fn disconnect_answers_what_is_in_flight_first() {
     let mut open: Vec<_> = (0..10).map(|_| client.request(Command::Flush, 0, 0, 0)).collect();
     client.request(Command::Disconnect, 0, 0, 0);
     while !open.is_empty() {
-        let cookie = client.reply().cookie;
+        let (cookie, _) = client.reply();
         open.retain(|&other| other != cookie);
     }
     client.is_disconnected();
@@ -199,10 +199,10 @@ fn pipeline(client: &mut Client, base: u64, rounds: u32) {
 
 fn collect(client: &mut Client, expected: &mut HashMap<Cookie, Option<Vec<u8>>>) {
     while !expected.is_empty() {
-        let reply = client.reply();
-        assert_eq!(reply.result, Ok(()));
-        if let Some(bytes) = expected.remove(&reply.cookie).expect("each request is answered once") {
-            assert!(client.bytes(bytes.len()) == bytes, "wrong bytes for {:?}", reply.cookie);
+        let (cookie, result) = client.reply();
+        assert_eq!(result, Ok(()));
+        if let Some(bytes) = expected.remove(&cookie).expect("each request is answered once") {
+            assert!(client.bytes(bytes.len()) == bytes, "wrong bytes for {:?}", cookie);
         }
     }
 }

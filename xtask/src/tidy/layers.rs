@@ -6,8 +6,9 @@ use super::crates::{Crate, DependencyKind};
 /// Each crate, and the crates of ours below it. `quod-sim` stands aside: it is built from what it tests.
 const LAYERS: &[(&str, &[&str])] = &[
     ("quod-storage", &[]),
+    ("quod-nbd", &[]),
     ("quod", &["quod-storage"]),
-    ("quod-export", &["quod", "quod-storage"]),
+    ("quod-export", &["quod-nbd", "quod", "quod-storage"]),
     ("quod-cli", &["quod-export", "quod", "quod-storage"]),
     ("quod-sim", &["quod", "quod-storage"]),
     ("xtask", &["quod-sim", "quod", "quod-storage"]),

@@ -33,7 +33,7 @@ const MODEST: usize = 4 << 20;
 /// So much of the pool is kept for the modest: one part in so many.
 const RESERVED: usize = 4;
 
-const _: () = assert!(MAX_BYTES >= super::codec::MAX_PAYLOAD as usize, "one largest request must fit");
+const _: () = assert!(MAX_BYTES >= quod_nbd::MAX_PAYLOAD as usize, "one largest request must fit");
 
 /// What all connections share.
 #[derive(Debug)]

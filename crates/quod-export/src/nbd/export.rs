@@ -14,13 +14,13 @@ use std::rc::Rc;
 use quod::{ErrorKind, Fua, Image, Room};
 use quod_storage::FileStorage;
 
-use super::codec::{
-    CMD_FLAG_FUA, CMD_FLAG_NO_HOLE, Command, Errno, Info, MAX_PAYLOAD, Request, TX_CAN_MULTI_CONN,
-    TX_HAS_FLAGS, TX_READ_ONLY, TX_SEND_FLUSH, TX_SEND_FUA, TX_SEND_TRIM, TX_SEND_WRITE_ZEROES,
-};
 use super::offload::{Offload, Pace};
 use super::recycle::Recycler;
 use super::warnings::Warnings;
+use quod_nbd::{
+    CMD_FLAG_FUA, CMD_FLAG_NO_HOLE, Command, Errno, Info, MAX_PAYLOAD, Request, TX_CAN_MULTI_CONN,
+    TX_HAS_FLAGS, TX_READ_ONLY, TX_SEND_FLUSH, TX_SEND_FUA, TX_SEND_TRIM, TX_SEND_WRITE_ZEROES,
+};
 
 /// Any offset and length will do.
 const MINIMUM_BLOCK: u32 = 1;
@@ -129,13 +129,13 @@ impl Export {
             Command::Flush => (Plan::Flush, Errno::Inval),
             _ => return Err(Errno::Inval),
         };
-        let end = request.offset.checked_add(request.length.into());
+        let end = request.offset.checked_add(request.length);
         match plan {
             _ if request.flags & !known_flags != 0 => Err(Errno::Inval),
             Plan::Flush if request.offset != 0 || request.length != 0 => Err(Errno::Inval),
             Plan::Flush => Ok(plan),
             Plan::Write(_) | Plan::WriteZeroes(..) | Plan::Trim(_) if self.read_only => Err(Errno::Perm),
-            Plan::Read | Plan::Write(_) if request.length > MAX_PAYLOAD => Err(Errno::Inval),
+            Plan::Read | Plan::Write(_) if request.length > MAX_PAYLOAD.into() => Err(Errno::Inval),
             _ if end.is_none_or(|end| end > self.size()) => Err(past_the_end),
             _ if request.length == 0 && fua == Fua::No => Ok(Plan::Nothing),
             _ => Ok(plan),

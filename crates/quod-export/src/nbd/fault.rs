@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::codec::DecodeError;
+use quod_nbd::DecodeError;
 
 /// What ended a connection.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub(crate) enum Fault {
     #[error("a message of {length} bytes is longer than any that is accepted")]
     TooLong {
         /// Bytes announced.
-        length: u32,
+        length: u64,
     },
     /// The client set flags that were not offered.
     #[error("the client set the flags {0:#x}, which were not offered")]

@@ -10,17 +10,17 @@
 
 use std::io::{self, IoSlice};
 
-use super::codec::{
+use super::export::Export;
+use super::fault::Fault;
+use super::inbox::Inbox;
+use super::stream::Stream;
+use quod_nbd::{
     C_FIXED_NEWSTYLE, C_NO_ZEROES, CLIENT_FLAGS_LEN, DecodeError, EXPORT_NAME_ZEROES, ExportQuery,
     FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, INFO_DESCRIPTION, INFO_NAME, Info, OPT_ABORT, OPT_EXPORT_NAME,
     OPT_GO, OPT_INFO, OPT_LIST, OPTION_LEN, OptionHeader, REP_ACK, REP_ERR_INVALID, REP_ERR_TOO_BIG,
     REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, REP_SERVER, decode_export_name, encode_export_name_reply,
     encode_greeting, encode_option_reply, encode_server,
 };
-use super::export::Export;
-use super::fault::Fault;
-use super::inbox::Inbox;
-use super::stream::Stream;
 
 /// Longest data of an option that is looked at, in bytes: a name of full length and every kind of information.
 const MAX_DATA: u32 = 160 << 10;
@@ -60,7 +60,7 @@ pub(crate) async fn shake(
         let Some(header) = inbox.expect::<OPTION_LEN>(stream, wait).await? else { return Ok(Outcome::Left) };
         let OptionHeader { option, length } = OptionHeader::decode(&header)?;
         if length > MAX_SKIPPED {
-            return Err(Fault::TooLong { length });
+            return Err(Fault::TooLong { length: length.into() });
         }
         let next = if length > MAX_DATA || !KNOWN.contains(&option) {
             inbox.skip(stream, length as usize, wait).await?;

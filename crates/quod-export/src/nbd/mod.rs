@@ -1,7 +1,6 @@
 //! The NBD server: one image to any number of clients over a Unix socket.
 //!
-//! Role: [`Server`] binds a socket and serves on the calling thread; [`codec`] is the protocol by itself, for other
-//! servers, clients and fuzzers. Inside, `server` sets up, `clients` accepts, `handshake` and `transmission` lead each
+//! Role: [`Server`] binds a socket and serves on the calling thread; the protocol by itself is `quod-nbd`. Inside, `server` sets up, `clients` accepts, `handshake` and `transmission` lead each
 //! client. Requests come through `inbox`, `export` decides about them, `perform` does them, replies leave through
 //! `outbox`; `budget` bounds it all.
 //!
@@ -14,7 +13,6 @@
 mod budget;
 mod clients;
 mod closing;
-pub mod codec;
 mod export;
 mod fault;
 mod handshake;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use async_lock::Semaphore;
 use compio::runtime::spawn_blocking;
 
-use super::codec::Errno;
+use quod_nbd::Errno;
 
 /// Jobs that run at a time.
 pub(crate) const THREADS: usize = 16;

@@ -18,17 +18,17 @@ use quod_storage::Buffer;
 use smallvec::SmallVec;
 
 use super::budget::{MAX_REQUESTS, Permit, Share};
-use super::codec::{Cookie, Errno, SIMPLE_REPLY_LEN, SimpleReply};
 use super::fault::Fault;
 use super::patience::Patience;
 use super::recycle::Recycler;
 use super::stream::Stream;
+use quod_nbd::{Cookie, Errno, encode_simple_reply};
 
 /// What came of a request: the bytes of a read, nothing for the rest, or an error.
 pub(crate) type Outcome = Result<Option<Buffer>, Errno>;
 
 struct Reply {
-    header: [u8; SIMPLE_REPLY_LEN],
+    header: Vec<u8>,
     data: Option<Buffer>,
     _permit: Permit,
 }
@@ -155,7 +155,9 @@ impl Outbox {
             Ok(data) => (Ok(()), data),
             Err(errno) => (Err(errno), None),
         };
-        let reply = Reply { header: SimpleReply { cookie, result }.encode(), data, _permit: permit };
+        let mut header = Vec::new();
+        encode_simple_reply(cookie, result, &mut header);
+        let reply = Reply { header, data, _permit: permit };
         let mut queue = self.queue.borrow_mut();
         queue.len += reply.len();
         queue.replies.push_back(reply);

@@ -11,9 +11,9 @@ use std::rc::Rc;
 use quod::{ErrorKind, Fua, Image, Room, block_on};
 use quod_storage::{Buffer, FileStorage};
 
-use super::codec::{Errno, Request};
 use super::export::{Export, Plan};
 use super::outbox::Outcome;
+use quod_nbd::{Errno, Request};
 
 impl Export {
     /// Carries `plan` out for `request`; `payload` are the bytes of a write.
@@ -37,18 +37,19 @@ impl Export {
     }
 
     async fn read(&self, request: &Request) -> Result<Buffer, Errno> {
+        let length = request.length as u32;
         let (at, into) = (request.offset, self.recycler.take(request.length as usize));
-        if self.reads.on_loop(request.length) {
-            let read = self.reads.watch(request.length, self.image.read(at, into)).await;
+        if self.reads.on_loop(length) {
+            let read = self.reads.watch(length, self.image.read(at, into)).await;
             return read.map_err(|error| self.report(request, &error));
         }
         self.on_thread(request, move |image| block_on(image.read(at, into))).await
     }
 
     async fn write(&self, request: &Request, from: Buffer, fua: Fua) -> Outcome {
-        let at = request.offset;
-        let written = if fua == Fua::No && self.writes.on_loop(request.length) {
-            let write = self.writes.watch(request.length, self.image.write(at, from, fua)).await;
+        let (at, length) = (request.offset, request.length as u32);
+        let written = if fua == Fua::No && self.writes.on_loop(length) {
+            let write = self.writes.watch(length, self.image.write(at, from, fua)).await;
             write.map_err(|error| self.report(request, &error))
         } else {
             self.on_thread(request, move |image| block_on(image.write(at, from, fua))).await
@@ -58,13 +59,13 @@ impl Export {
     }
 
     async fn write_zeroes(&self, request: &Request, room: Room, fua: Fua) -> Outcome {
-        let (at, len) = (request.offset, request.length.into());
+        let (at, len) = (request.offset, request.length);
         self.on_thread(request, move |image| block_on(image.write_zeroes(at, len, room, fua))).await?;
         Ok(None)
     }
 
     async fn trim(&self, request: &Request, fua: Fua) -> Outcome {
-        let (at, len) = (request.offset, request.length.into());
+        let (at, len) = (request.offset, request.length);
         self.on_thread(request, move |image| block_on(image.discard(at, len, fua))).await?;
         Ok(None)
     }

@@ -19,13 +19,13 @@ use quod_storage::Buffer;
 
 use super::budget::{Permit, Share};
 use super::closing::Closing;
-use super::codec::{Command, Errno, MAX_PAYLOAD, Request};
 use super::export::{Export, Plan};
 use super::fault::Fault;
 use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::patience::Patience;
 use super::stream::Stream;
+use quod_nbd::{COMPACT_REQUEST_LEN, Command, Errno, MAX_PAYLOAD, Mode, Request};
 
 /// Replies of this many bytes are sent before the next request is looked at, so that the client can begin with them.
 const SEND_AT: usize = 64 << 10;
@@ -78,8 +78,10 @@ impl<S: Stream> Connection<S> {
                 })
                 .await
             };
-            let Some(header) = inbox.expect(&self.stream, idle).await? else { return Ok(()) };
-            let request = Request::decode(&header)?;
+            let Some(header) = inbox.expect::<COMPACT_REQUEST_LEN>(&self.stream, idle).await? else {
+                return Ok(());
+            };
+            let request = Request::decode(Mode::Simple, &header)?;
             if self.closing.is_said() {
                 return Err(Fault::Closing);
             }
@@ -87,7 +89,7 @@ impl<S: Stream> Connection<S> {
                 return Ok(());
             }
             self.accept(request, inbox).await?;
-            turn += REQUEST_COST + request.length.min(MAX_PAYLOAD) as usize;
+            turn += REQUEST_COST + request.length.min(MAX_PAYLOAD.into()) as usize;
             if self.outbox.len() >= SEND_AT {
                 self.outbox.send_now(&self.stream)?;
             }
@@ -102,7 +104,7 @@ impl<S: Stream> Connection<S> {
     async fn accept(&self, request: Request, inbox: &mut Inbox) -> Result<(), Fault> {
         let plan = self.export.plan(&request);
         match (request.command, plan) {
-            (Command::Write, _) if request.length > MAX_PAYLOAD => {
+            (Command::Write, _) if request.length > MAX_PAYLOAD.into() => {
                 Err(Fault::TooLong { length: request.length })
             }
             (Command::Write, Ok(plan)) => {

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use event_listener::Event;
 use quod::{CreateOptions, Image, OpenOptions, block_on};
-use quod_export::nbd::codec::*;
 use quod_export::nbd::{ExportOptions, Server, Summary};
+use quod_nbd::*;
 use quod_storage::{Access, FileOpener, FileStorage};
 use tempfile::TempDir;
 
@@ -165,20 +165,25 @@ impl Client {
     pub fn request(&mut self, command: Command, flags: u16, offset: u64, length: u32) -> Cookie {
         self.cookie += 1;
         let cookie = Cookie(self.cookie);
-        self.send(&Request { flags, command, cookie, offset, length }.encode());
+        let mut message = Vec::new();
+        Request { flags, command, cookie, offset, length: length.into() }.encode(Mode::Simple, &mut message);
+        self.send(&message);
         cookie
     }
 
-    pub fn reply(&mut self) -> SimpleReply {
-        SimpleReply::decode(&self.array()).unwrap()
+    pub fn reply(&mut self) -> (Cookie, Result<(), Errno>) {
+        match ReplyHead::decode(&self.array::<SIMPLE_REPLY_LEN>()).unwrap() {
+            ReplyHead::Simple { cookie, result } => (cookie, result),
+            chunk => panic!("{chunk:?}"),
+        }
     }
 
     /// Sends a request without payload and waits for its answer.
     pub fn call(&mut self, command: Command, flags: u16, offset: u64, length: u32) -> Result<(), Errno> {
         let cookie = self.request(command, flags, offset, length);
-        let reply = self.reply();
-        assert_eq!(reply.cookie, cookie);
-        reply.result
+        let (answered, result) = self.reply();
+        assert_eq!(answered, cookie);
+        result
     }
 
     pub fn read(&mut self, offset: u64, length: u32) -> Result<Vec<u8>, Errno> {
@@ -193,8 +198,8 @@ impl Client {
     pub fn write_flagged(&mut self, flags: u16, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
         let cookie = self.request(Command::Write, flags, offset, bytes.len() as u32);
         self.send(bytes);
-        let reply = self.reply();
-        assert_eq!(reply.cookie, cookie);
-        reply.result
+        let (answered, result) = self.reply();
+        assert_eq!(answered, cookie);
+        result
     }
 }

@@ -66,6 +66,16 @@ impl<'a> Fields<'a> {
         self.string(self.0.len())
     }
 
+    /// Bytes that are left.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Passes over everything that is left.
+    pub(super) fn skip_rest(&mut self) {
+        self.0 = &[];
+    }
+
     /// Says that the message ends here.
     pub(super) fn end(self) -> Result<(), DecodeError> {
         match self.0.len() {

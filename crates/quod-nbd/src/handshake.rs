@@ -34,8 +34,16 @@ pub const TX_SEND_FUA: u16 = 1 << 3;
 pub const TX_SEND_TRIM: u16 = 1 << 5;
 /// Transmission flag: WRITE_ZEROES is there.
 pub const TX_SEND_WRITE_ZEROES: u16 = 1 << 6;
+/// Transmission flag: READ honours DF.
+pub const TX_SEND_DF: u16 = 1 << 7;
 /// Transmission flag: a flush on one connection covers what was answered on all.
 pub const TX_CAN_MULTI_CONN: u16 = 1 << 8;
+/// Transmission flag: CACHE is there.
+pub const TX_SEND_CACHE: u16 = 1 << 10;
+/// Transmission flag: WRITE_ZEROES honours FAST_ZERO.
+pub const TX_SEND_FAST_ZERO: u16 = 1 << 11;
+/// Transmission flag: BLOCK_STATUS may choose among contexts by a payload.
+pub const TX_BLOCK_STATUS_PAYLOAD: u16 = 1 << 12;
 
 /// Option: choose an export and begin transmission, without a reply that could tell an error.
 pub const OPT_EXPORT_NAME: u32 = 1;
@@ -51,6 +59,12 @@ pub const OPT_INFO: u32 = 6;
 pub const OPT_GO: u32 = 7;
 /// Option: use structured replies.
 pub const OPT_STRUCTURED_REPLY: u32 = 8;
+/// Option: name metadata contexts.
+pub const OPT_LIST_META_CONTEXT: u32 = 9;
+/// Option: choose metadata contexts.
+pub const OPT_SET_META_CONTEXT: u32 = 10;
+/// Option: use extended headers, and structured replies with them.
+pub const OPT_EXTENDED_HEADERS: u32 = 11;
 
 /// Reply: done.
 pub const REP_ACK: u32 = 1;
@@ -58,18 +72,30 @@ pub const REP_ACK: u32 = 1;
 pub const REP_SERVER: u32 = 2;
 /// Reply: one piece of information, see [`Info`](super::Info).
 pub const REP_INFO: u32 = 3;
+/// Reply: one metadata context.
+pub const REP_META_CONTEXT: u32 = 4;
 /// Set in every reply that is an error.
 pub const REP_FLAG_ERROR: u32 = 1 << 31;
 /// Error reply: the option is not known.
 pub const REP_ERR_UNSUP: u32 = REP_FLAG_ERROR | 1;
+/// Error reply: not allowed here.
+pub const REP_ERR_POLICY: u32 = REP_FLAG_ERROR | 2;
 /// Error reply: the option's data make no sense.
 pub const REP_ERR_INVALID: u32 = REP_FLAG_ERROR | 3;
+/// Error reply: not on this platform.
+pub const REP_ERR_PLATFORM: u32 = REP_FLAG_ERROR | 4;
+/// Error reply: not before TLS.
+pub const REP_ERR_TLS_REQD: u32 = REP_FLAG_ERROR | 5;
 /// Error reply: no such export.
 pub const REP_ERR_UNKNOWN: u32 = REP_FLAG_ERROR | 6;
 /// Error reply: the server is shutting down.
 pub const REP_ERR_SHUTDOWN: u32 = REP_FLAG_ERROR | 7;
+/// Error reply: the client must ask for block sizes.
+pub const REP_ERR_BLOCK_SIZE_REQD: u32 = REP_FLAG_ERROR | 8;
 /// Error reply: the option's data are too long.
 pub const REP_ERR_TOO_BIG: u32 = REP_FLAG_ERROR | 9;
+/// Error reply: not without extended headers.
+pub const REP_ERR_EXT_HEADER_REQD: u32 = REP_FLAG_ERROR | 10;
 
 /// Information: size and transmission flags.
 pub const INFO_EXPORT: u16 = 0;

@@ -1,22 +1,52 @@
-//! Bytes <-> meaning of the NBD protocol: the fixed newstyle handshake and the transmission phase with simple
-//! replies, for either side of a connection.
+//! The NBD protocol, sans-I/O: bytes to meaning and back, for either side of a connection.
 //!
-//! Role: pure functions and plain types after the public protocol page (`doc/proto.md` of NetworkBlockDevice/nbd).
+//! Role: pure functions and plain types after the public protocol page (`doc/proto.md` of NetworkBlockDevice/nbd):
+//! the fixed newstyle handshake with all its options, requests with compact and extended headers, simple, structured
+//! and extended replies, metadata contexts.
 //!
-//! Invariant: decoding any bytes gives a value or a [`DecodeError`], never a panic and never an allocation that a
-//! length field asked for; what is encoded decodes to itself. All integers are big-endian.
+//! Invariant: decoding any bytes gives a value or a [`DecodeError`], never a panic and never an allocation beyond the
+//! bytes that are there; what is encoded decodes to itself. All integers are big-endian.
 //!
-//! Absent on purpose: I/O, the policy of a server (which option is supported, which request is in range), structured
-//! replies, extended headers and metadata contexts.
+//! Absent on purpose: I/O, and the policy of a server (which option is supported, which request is in range).
 
+mod chunk;
+mod context;
+mod errno;
 mod export;
 mod fields;
 mod handshake;
-mod transmission;
+mod reply;
+mod request;
 
+pub use chunk::*;
+pub use context::*;
+pub use errno::*;
 pub use export::*;
 pub use handshake::*;
-pub use transmission::*;
+pub use reply::*;
+pub use request::*;
+
+/// How requests and replies look, as agreed on in the handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Compact requests, simple replies.
+    #[default]
+    Simple,
+    /// Compact requests, structured replies; simple ones still where there are no bytes to send.
+    Structured,
+    /// Extended requests and replies, with 64-bit lengths.
+    Extended,
+}
+
+impl Mode {
+    /// Bytes of a request header.
+    pub const fn request_len(self) -> usize {
+        match self {
+            Mode::Simple | Mode::Structured => COMPACT_REQUEST_LEN,
+            Mode::Extended => EXTENDED_REQUEST_LEN,
+        }
+    }
+}
 
 /// The most bytes that one request may carry or ask for: what clients may assume when nothing else is said.
 pub const MAX_PAYLOAD: u32 = 32 << 20;
