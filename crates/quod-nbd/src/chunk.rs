@@ -65,33 +65,35 @@ impl<'a> Chunk<'a> {
     /// bytes. Unknown errors decode to the error that their payload names.
     ///
     /// # Errors
-    /// An unknown kind, lengths that disagree, and extents of no length.
+    /// An unknown kind, lengths that disagree, no extents, and ranges of no length.
     pub fn decode(kind: u16, payload: &'a [u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::of(payload);
         let chunk = match kind {
             REPLY_NONE => Chunk::None,
             REPLY_OFFSET_DATA => Chunk::OffsetData { offset: fields.u64()? },
-            REPLY_OFFSET_HOLE => Chunk::OffsetHole { offset: fields.u64()?, length: fields.u32()? },
+            REPLY_OFFSET_HOLE => {
+                let (offset, length) = (fields.u64()?, fields.u32()?);
+                Chunk::OffsetHole { offset, length: not_empty(length.into()).map(|_| length)? }
+            }
             REPLY_BLOCK_STATUS => {
                 let context = ContextId(fields.u32()?);
-                let mut extents = Vec::with_capacity(fields.len() / 8);
-                while fields.len() > 0 {
-                    extents.push(extent(fields.u32()?.into(), fields.u32()?.into())?);
-                }
+                let extents = extents(&mut fields, |fields| {
+                    Ok(StatusExtent { length: fields.u32()?.into(), flags: fields.u32()?.into() })
+                })?;
                 Chunk::BlockStatus { context, extents }
             }
             REPLY_BLOCK_STATUS_EXT => {
                 let (context, count) = (ContextId(fields.u32()?), fields.u32()?);
-                if fields.len() as u64 != 16 * u64::from(count) {
+                // None said is none counted.
+                if count != 0 && fields.len() as u64 != 16 * u64::from(count) {
                     return Err(DecodeError::Undefined {
                         field: "the count of extents",
                         value: count.into(),
                     });
                 }
-                let mut extents = Vec::with_capacity(fields.len() / 16);
-                while fields.len() > 0 {
-                    extents.push(extent(fields.u64()?, fields.u64()?)?);
-                }
+                let extents = extents(&mut fields, |fields| {
+                    Ok(StatusExtent { length: fields.u64()?, flags: fields.u64()? })
+                })?;
                 Chunk::BlockStatus { context, extents }
             }
             error if error & REPLY_ERROR_BIT != 0 => {
@@ -150,11 +152,24 @@ impl<'a> Chunk<'a> {
     }
 }
 
-fn extent(length: u64, flags: u64) -> Result<StatusExtent, DecodeError> {
+fn not_empty(length: u64) -> Result<u64, DecodeError> {
     match length {
-        0 => Err(DecodeError::Undefined { field: "the length of an extent", value: 0 }),
-        length => Ok(StatusExtent { length, flags }),
+        0 => Err(DecodeError::Undefined { field: "the length of a range", value: 0 }),
+        length => Ok(length),
     }
+}
+
+fn extents(
+    fields: &mut Fields<'_>,
+    mut next: impl FnMut(&mut Fields<'_>) -> Result<StatusExtent, DecodeError>,
+) -> Result<Vec<StatusExtent>, DecodeError> {
+    let mut extents = Vec::with_capacity(fields.len() / 8);
+    while extents.is_empty() || fields.len() > 0 {
+        let extent = next(fields)?;
+        not_empty(extent.length)?;
+        extents.push(extent);
+    }
+    Ok(extents)
 }
 
 fn encode_extents(context: ContextId, extents: &[StatusExtent], wide: bool) -> Vec<u8> {

@@ -25,9 +25,11 @@ use rustix::process::{Resource, getrlimit};
 use super::budget::{Pool, Share};
 use super::closing::Closing;
 use super::export::Export;
+use super::exports::Exports;
 use super::fault::Fault;
-use super::handshake::{self, shake};
+use super::handshake::{greet, shake};
 use super::inbox::Inbox;
+use super::negotiation::{Encryption, Outcome};
 use super::options::ExportOptions;
 use super::stream::Socket;
 use super::transmission::Connection;
@@ -44,7 +46,7 @@ const OTHER_FILES: u64 = 64;
 
 /// The clients of a server, and what they share.
 pub(crate) struct Clients {
-    export: Rc<Export>,
+    exports: Exports,
     pool: Rc<Pool>,
     closing: Rc<Closing>,
     handshake_timeout: Duration,
@@ -61,7 +63,7 @@ impl Clients {
     pub(crate) fn new(options: &ExportOptions, image: Image<FileStorage>) -> Rc<Self> {
         let ExportOptions { name, description, read_only, max_connections, .. } = options.clone();
         Rc::new(Clients {
-            export: Export::new(image, name, description, read_only),
+            exports: Exports::new(vec![Export::new(image, name, description, read_only)]),
             pool: Pool::new(options.memory, options.stall_timeout),
             closing: Rc::default(),
             handshake_timeout: options.handshake_timeout,
@@ -92,7 +94,7 @@ impl Clients {
     /// Accepts clients for ever, once what would hold them up has been done.
     pub(crate) async fn prepare_and_accept(self: Rc<Self>, listener: PollFd<UnixListener>) {
         // Looks through the tables, which on the event loop the first write would do.
-        self.export.maintain().await;
+        self.maintain().await;
         loop {
             // A crowd at the door does not hold up those who are in.
             yield_now().await;
@@ -161,7 +163,13 @@ impl Clients {
     /// Does the image's upkeep until the server closes.
     pub(crate) async fn keep_up(self: Rc<Self>) {
         while timeout(UPKEEP, self.closing.wait()).await.is_err() {
-            self.export.maintain().await;
+            self.maintain().await;
+        }
+    }
+
+    async fn maintain(&self) {
+        for export in self.exports.iter() {
+            export.maintain().await;
         }
     }
 }
@@ -170,19 +178,23 @@ impl Clients {
 async fn converse(clients: Rc<Clients>, stream: UnixStream) -> Result<(), Fault> {
     let stream = Socket::new(stream)?;
     let mut inbox = Inbox::new();
-    let handshake = or(shake(&stream, &mut inbox, &clients.export), async {
-        clients.closing.wait().await;
-        Err(Fault::Closing)
-    });
+    let handshake = or(
+        async {
+            let Some(flags) = greet(&stream, &mut inbox).await? else { return Ok(Outcome::Left) };
+            shake(&stream, &mut inbox, &clients.exports, Encryption::Unavailable, flags).await
+        },
+        async {
+            clients.closing.wait().await;
+            Err(Fault::Closing)
+        },
+    );
     match timeout(clients.handshake_timeout, handshake).await {
         Err(_elapsed) => Err(Fault::HandshakeTooSlow),
         Ok(Err(fault)) => Err(fault),
-        Ok(Ok(handshake::Outcome::Left)) => Ok(()),
-        Ok(Ok(handshake::Outcome::Transmission)) => {
+        Ok(Ok(Outcome::Left | Outcome::StartTls)) => Ok(()),
+        Ok(Ok(Outcome::Transmission(export, session))) => {
             let share = Share::of(&clients.pool);
-            Connection::new(stream, Rc::clone(&clients.export), share, Rc::clone(&clients.closing))
-                .serve(inbox)
-                .await
+            Connection::new(stream, export, session, share, Rc::clone(&clients.closing)).serve(inbox).await
         }
     }
 }

@@ -1,26 +1,25 @@
 //! What is served: an image under a name, and what clients are told about it.
 //!
-//! Role: tells what the export can do, and decides which requests are carried out.
+//! Role: tells what the export can do, and holds what its requests share.
 //!
-//! Invariant: what [`Export::plan`] lets through lies within the disk and is allowed; nothing that changes the disk
-//! passes on a read-only export.
-//!
-//! Absent on purpose: doing it (`perform.rs`), queues, sockets, and several exports in one server.
+//! Absent on purpose: deciding about requests (`plan.rs`), carrying them out (`perform.rs`), queues, sockets, and
+//! several exports in one server.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use quod::{ErrorKind, Fua, Image, Room};
+use quod::{ErrorKind, Image};
+use quod_nbd::{
+    Info, MAX_PAYLOAD, Mode, TX_BLOCK_STATUS_PAYLOAD, TX_CAN_MULTI_CONN, TX_HAS_FLAGS, TX_READ_ONLY,
+    TX_SEND_CACHE, TX_SEND_DF, TX_SEND_FAST_ZERO, TX_SEND_FLUSH, TX_SEND_FUA, TX_SEND_TRIM,
+    TX_SEND_WRITE_ZEROES,
+};
 use quod_storage::FileStorage;
 
 use super::offload::{Offload, Pace};
 use super::recycle::Recycler;
 use super::warnings::Warnings;
-use quod_nbd::{
-    CMD_FLAG_FUA, CMD_FLAG_NO_HOLE, Command, Errno, Info, MAX_PAYLOAD, Request, TX_CAN_MULTI_CONN,
-    TX_HAS_FLAGS, TX_READ_ONLY, TX_SEND_FLUSH, TX_SEND_FUA, TX_SEND_TRIM, TX_SEND_WRITE_ZEROES,
-};
 
 /// Any offset and length will do.
 const MINIMUM_BLOCK: u32 = 1;
@@ -41,18 +40,6 @@ pub(crate) struct Export {
     pub(super) recycler: Rc<Recycler>,
     /// Warnings about requests that failed, by why they did: a full disk must not hide a broken one.
     pub(super) failures: RefCell<HashMap<ErrorKind, Warnings>>,
-}
-
-/// A request that can be carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plan {
-    Read,
-    Write(Fua),
-    WriteZeroes(Room, Fua),
-    Trim(Fua),
-    Flush,
-    /// Of no length: done before it has begun.
-    Nothing,
 }
 
 impl Export {
@@ -85,60 +72,28 @@ impl Export {
         &self.description
     }
 
-    /// Whether a client may call it by `name`: its own name, or the empty one of the default export.
-    pub(crate) fn answers_to(&self, name: &str) -> bool {
-        name.is_empty() || name == self.name
-    }
-
     /// Size of the disk in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.image.size()
     }
 
-    /// `TX_*` bits: what works.
-    pub(crate) fn transmission_flags(&self) -> u16 {
-        let always = TX_HAS_FLAGS | TX_SEND_FLUSH | TX_SEND_FUA | TX_CAN_MULTI_CONN;
-        always | if self.read_only { TX_READ_ONLY } else { TX_SEND_TRIM | TX_SEND_WRITE_ZEROES }
+    /// `TX_*` bits: what works in that mode.
+    pub(crate) fn transmission_flags(&self, mode: Mode) -> u16 {
+        let always = TX_HAS_FLAGS | TX_SEND_FLUSH | TX_SEND_FUA | TX_CAN_MULTI_CONN | TX_SEND_CACHE;
+        let access = match self.read_only {
+            true => TX_READ_ONLY,
+            false => TX_SEND_TRIM | TX_SEND_WRITE_ZEROES | TX_SEND_FAST_ZERO,
+        };
+        let replies = match mode {
+            Mode::Simple => 0,
+            Mode::Structured => TX_SEND_DF,
+            Mode::Extended => TX_SEND_DF | TX_BLOCK_STATUS_PAYLOAD,
+        };
+        always | access | replies
     }
 
     /// What sizes requests may have.
     pub(crate) fn block_size(&self) -> Info<'static> {
         Info::BlockSize { minimum: MINIMUM_BLOCK, preferred: PREFERRED_BLOCK, maximum: MAX_PAYLOAD }
-    }
-
-    /// Decides what to do about a request, the disconnect apart.
-    ///
-    /// # Errors
-    /// What the protocol asks to answer: `Perm` for a change of a read-only export, `Inval` for unknown commands and
-    /// flags, too long payloads and reads past the end, `NoSpc` for writes past the end.
-    pub(crate) fn plan(&self, request: &Request) -> Result<Plan, Errno> {
-        let known_flags = match request.command {
-            Command::WriteZeroes => CMD_FLAG_FUA | CMD_FLAG_NO_HOLE,
-            // Clients are known to set FUA on anything, and may.
-            _ => CMD_FLAG_FUA,
-        };
-        let fua = if request.flags & CMD_FLAG_FUA == 0 { Fua::No } else { Fua::Yes };
-        let (plan, past_the_end) = match request.command {
-            Command::Read => (Plan::Read, Errno::Inval),
-            Command::Write => (Plan::Write(fua), Errno::NoSpc),
-            Command::WriteZeroes if request.flags & CMD_FLAG_NO_HOLE == 0 => {
-                (Plan::WriteZeroes(Room::GiveBack, fua), Errno::NoSpc)
-            }
-            Command::WriteZeroes => (Plan::WriteZeroes(Room::Keep, fua), Errno::NoSpc),
-            Command::Trim => (Plan::Trim(fua), Errno::Inval),
-            Command::Flush => (Plan::Flush, Errno::Inval),
-            _ => return Err(Errno::Inval),
-        };
-        let end = request.offset.checked_add(request.length);
-        match plan {
-            _ if request.flags & !known_flags != 0 => Err(Errno::Inval),
-            Plan::Flush if request.offset != 0 || request.length != 0 => Err(Errno::Inval),
-            Plan::Flush => Ok(plan),
-            Plan::Write(_) | Plan::WriteZeroes(..) | Plan::Trim(_) if self.read_only => Err(Errno::Perm),
-            Plan::Read | Plan::Write(_) if request.length > MAX_PAYLOAD.into() => Err(Errno::Inval),
-            _ if end.is_none_or(|end| end > self.size()) => Err(past_the_end),
-            _ if request.length == 0 && fua == Fua::No => Ok(Plan::Nothing),
-            _ => Ok(plan),
-        }
     }
 }

@@ -27,9 +27,17 @@ pub(crate) enum Fault {
     /// The client set flags that were not offered.
     #[error("the client set the flags {0:#x}, which were not offered")]
     UnknownFlags(u32),
-    /// EXPORT_NAME named no export; the protocol has no other answer to that.
-    #[error("the client asked for an export that does not exist")]
+    /// EXPORT_NAME named no export, or came where it may not; the protocol has no other answer to that.
+    #[error(
+        "the client asked for an export that does not exist, or in a way that this server has not agreed to"
+    )]
     NoSuchExport,
+    /// EXPORT_NAME came in the clear; the protocol has no other answer to that either.
+    #[error("the client asked for an export without the TLS that is required")]
+    TlsRequired,
+    /// Bytes in the clear came behind the wish for TLS.
+    #[error("the client sent bytes in the clear after it asked for TLS")]
+    EarlyBytes,
     /// The client moved nothing, or next to nothing, while it kept memory that others wait for, or while its last
     /// replies waited.
     #[error("the client stalled and was in the way of others")]

@@ -57,7 +57,7 @@ impl Inbox {
     }
 
     /// Whether nothing waits to be used.
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 

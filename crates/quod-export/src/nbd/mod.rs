@@ -10,21 +10,27 @@
 //! Absent on purpose: TCP and TLS (connections ask only for a `stream::Stream`), several exports in one server,
 //! structured replies, extended headers.
 
+mod answer;
 mod budget;
 mod clients;
 mod closing;
 mod export;
+mod exports;
 mod fault;
 mod handshake;
 mod inbox;
+mod negotiation;
 mod offload;
 mod options;
 mod outbox;
 mod patience;
 mod perform;
+mod plan;
 mod recycle;
 mod server;
+mod session;
 mod socket;
+mod status;
 mod stream;
 mod transmission;
 mod warnings;

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use async_lock::Semaphore;
 use compio::runtime::spawn_blocking;
-
 use quod_nbd::Errno;
+
+use super::answer::Refusal;
 
 /// Jobs that run at a time.
 pub(crate) const THREADS: usize = 16;
@@ -50,15 +51,15 @@ impl Offload {
     /// Runs `job` on another thread. Dropped before the job has begun, it never begins; later, it runs on.
     ///
     /// # Errors
-    /// [`Errno::Io`] when the job panics.
+    /// `Io` when the job panics.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Errno> {
+    ) -> Result<T, Refusal> {
         let _thread = self.threads.acquire().await;
         spawn_blocking(job).await.map_err(|error| {
             tracing::error!(%error, "a request failed in a way that no request should");
-            Errno::Io
+            Refusal::new(Errno::Io, "the request failed in a way that none should")
         })
     }
 }

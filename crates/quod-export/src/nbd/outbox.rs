@@ -14,37 +14,37 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 
 use event_listener::{Event, listener};
-use quod_storage::Buffer;
+use quod_nbd::Errno;
 use smallvec::SmallVec;
 
-use super::budget::{MAX_REQUESTS, Permit, Share};
+use super::answer::{Asked, Message, Outcome, Refusal};
+use super::budget::{Permit, Share};
 use super::fault::Fault;
 use super::patience::Patience;
 use super::recycle::Recycler;
 use super::stream::Stream;
-use quod_nbd::{Cookie, Errno, encode_simple_reply};
 
-/// What came of a request: the bytes of a read, nothing for the rest, or an error.
-pub(crate) type Outcome = Result<Option<Buffer>, Errno>;
+/// Parts of messages that are offered to the stream at a time; the system takes 1,024.
+const MAX_PARTS: usize = 256;
 
-struct Reply {
-    header: Vec<u8>,
-    data: Option<Buffer>,
-    _permit: Permit,
+struct Queued {
+    message: Message,
+    /// Of the reply, with its last message.
+    permit: Option<Permit>,
 }
 
-impl Reply {
+impl Queued {
     fn len(&self) -> usize {
-        self.header.len() + self.data.as_ref().map_or(0, |data| data.len())
+        self.message.head.len() + self.message.data.as_ref().map_or(0, |data| data.len())
     }
 }
 
 #[derive(Default)]
 struct Queue {
-    replies: VecDeque<Reply>,
-    /// Bytes of the first reply that have left already.
+    messages: VecDeque<Queued>,
+    /// Bytes of the first message that have left already.
     gone: usize,
-    /// Bytes of all replies together.
+    /// Bytes of all messages together.
     len: usize,
     /// Bytes that have left, ever.
     sent: u64,
@@ -83,10 +83,10 @@ impl Outbox {
         })
     }
 
-    /// Takes on the duty to answer the request named `cookie`.
-    pub(crate) fn ticket(self: &Rc<Self>, cookie: Cookie, permit: Permit) -> Ticket {
+    /// Takes on the duty to answer a request.
+    pub(crate) fn ticket(self: &Rc<Self>, asked: Asked, permit: Permit) -> Ticket {
         self.unanswered.set(self.unanswered.get() + 1);
-        Ticket { outbox: Rc::clone(self), cookie, permit: Some(permit) }
+        Ticket { outbox: Rc::clone(self), asked, permit: Some(permit) }
     }
 
     /// Says that no further request will come: [`send_all`](Outbox::send_all) ends once all are answered.
@@ -139,7 +139,7 @@ impl Outbox {
 
     fn try_send(&self, stream: &impl Stream) -> io::Result<Left> {
         let mut queue = self.queue.borrow_mut();
-        while !queue.replies.is_empty() {
+        while !queue.messages.is_empty() {
             match queue.send(stream) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(len) => queue.strike(len, &self.recycler),
@@ -147,31 +147,34 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Left::Nothing)
+        match stream.try_flush() {
+            Ok(()) => Ok(Left::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Left::Something),
+            Err(error) => Err(error),
+        }
     }
 
-    fn push(&self, cookie: Cookie, permit: Permit, outcome: Outcome) {
-        let (result, data) = match outcome {
-            Ok(data) => (Ok(()), data),
-            Err(errno) => (Err(errno), None),
-        };
-        let mut header = Vec::new();
-        encode_simple_reply(cookie, result, &mut header);
-        let reply = Reply { header, data, _permit: permit };
+    fn push(&self, asked: Asked, permit: Permit, outcome: Outcome) {
         let mut queue = self.queue.borrow_mut();
-        queue.len += reply.len();
-        queue.replies.push_back(reply);
+        asked.tell(outcome, |message| {
+            let queued = Queued { message, permit: None };
+            queue.len += queued.len();
+            queue.messages.push_back(queued);
+        });
+        if let Some(last) = queue.messages.back_mut() {
+            last.permit = Some(permit);
+        }
         self.unanswered.set(self.unanswered.get() - 1);
     }
 }
 
 impl Queue {
-    /// Offers all replies to the stream; returns how many bytes it took.
+    /// Offers messages to the stream; returns how many bytes it took.
     fn send(&self, stream: &impl Stream) -> io::Result<usize> {
-        let mut slices = SmallVec::<[IoSlice<'_>; 2 * MAX_REQUESTS]>::new();
-        for reply in &self.replies {
-            slices.push(IoSlice::new(&reply.header));
-            slices.extend(reply.data.iter().map(|data| IoSlice::new(data)));
+        let mut slices = SmallVec::<[IoSlice<'_>; MAX_PARTS]>::new();
+        for Queued { message, .. } in self.messages.iter().take(MAX_PARTS / 2) {
+            slices.push(IoSlice::new(&message.head));
+            slices.extend(message.data.iter().map(|data| IoSlice::new(data)));
         }
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, self.gone);
@@ -183,13 +186,15 @@ impl Queue {
         self.gone += len;
         self.len -= len;
         self.sent += len as u64;
-        while let Some(first) = self.replies.front()
+        while let Some(first) = self.messages.front()
             && first.len() <= self.gone
         {
             self.gone -= first.len();
-            if let Some(Reply { data: Some(data), .. }) = self.replies.pop_front() {
+            let Some(Queued { message, permit }) = self.messages.pop_front() else { return };
+            if let Some(data) = message.data {
                 recycler.put(data);
             }
+            drop(permit);
         }
     }
 }
@@ -197,7 +202,7 @@ impl Queue {
 /// The duty to answer one request. Dropped without an answer, which only a panic does, it answers with an I/O error.
 pub(crate) struct Ticket {
     outbox: Rc<Outbox>,
-    cookie: Cookie,
+    asked: Asked,
     permit: Option<Permit>,
 }
 
@@ -205,7 +210,7 @@ impl Ticket {
     /// Queues the answer; somebody else sends it.
     pub(crate) fn answer(mut self, outcome: Outcome) {
         if let Some(permit) = self.permit.take() {
-            self.outbox.push(self.cookie, permit, outcome);
+            self.outbox.push(self.asked, permit, outcome);
         }
     }
 
@@ -220,7 +225,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.outbox.push(self.cookie, permit, Err(Errno::Io));
+            let refusal = Refusal::new(Errno::Io, "the request failed in a way that none should");
+            self.outbox.push(self.asked, permit, Err(refusal));
             self.outbox.changed.notify(1);
         }
     }

@@ -1,19 +1,33 @@
 //! Carrying requests out: calls of the engine, on the event loop where they are quick and on threads where not.
 //!
 //! Invariant: FUA and flush answer only once the engine has. A flush covers every write that was answered on any
-//! connection, since the engine's covers every write that completed. An engine's error is logged where it becomes a
-//! number.
+//! connection, since the engine's covers every write that completed. No request keeps a thread for longer than
+//! [`STRETCH`] bytes take. An engine's error is logged where it becomes a number.
 //!
 //! Absent on purpose: checking ranges and rights; [`Export::plan`] did.
 
 use std::rc::Rc;
 
-use quod::{ErrorKind, Fua, Image, Room, block_on};
+use quod::{ErrorKind, Fua, Image, block_on};
+use quod_nbd::{Errno, Request};
 use quod_storage::{Buffer, FileStorage};
 
-use super::export::{Export, Plan};
-use super::outbox::Outcome;
-use quod_nbd::{Errno, Request};
+use super::answer::{Answer, Outcome, Refusal};
+use super::export::Export;
+use super::plan::{Fragments, Plan};
+use super::status;
+
+/// Bytes that are cleared or discarded before other requests get the thread.
+const STRETCH: u64 = 1 << 30;
+
+/// Bytes that a CACHE brings near at most: it is a hint, and must not sweep the page cache.
+const MOST_CACHED: u64 = 64 << 20;
+
+/// Bytes that it brings near at a time.
+const CACHE_PIECE: u64 = 1 << 20;
+
+/// Reads up to this length are answered in one piece: looking for holes costs more than they save.
+const ONE_PIECE: u32 = 4096;
 
 impl Export {
     /// Carries `plan` out for `request`; `payload` are the bytes of a write.
@@ -25,25 +39,71 @@ impl Export {
         request: Request,
         payload: Option<Buffer>,
     ) -> Outcome {
+        let no_payload = Refusal::new(Errno::Inval, "a payload is missing");
         match plan {
-            Plan::Nothing => Ok(None),
-            Plan::Read => self.read(&request).await.map(Some),
-            Plan::Write(fua) => self.write(&request, payload.ok_or(Errno::Inval)?, fua).await,
-            Plan::WriteZeroes(room, fua) => self.write_zeroes(&request, room, fua).await,
-            Plan::Trim(fua) => self.trim(&request, fua).await,
-            Plan::Flush if self.read_only => Ok(None),
-            Plan::Flush => self.flush(&request).await,
+            Plan::Nothing => Ok(Answer::Done),
+            Plan::Read(Fragments::Allowed) if request.length > ONE_PIECE.into() => {
+                self.read_pieces(&request).await
+            }
+            Plan::Read(_) => self.read(&request).await,
+            Plan::Write(fua) => self.write(&request, payload.ok_or(no_payload)?, fua).await,
+            Plan::WriteZeroes(room, fua) => {
+                self.in_stretches(&request, move |image, at, len, last| {
+                    block_on(image.write_zeroes(at, len, room, if last { fua } else { Fua::No }))
+                })
+                .await
+            }
+            Plan::Trim(fua) => {
+                self.in_stretches(&request, move |image, at, len, last| {
+                    block_on(image.discard(at, len, if last { fua } else { Fua::No }))
+                })
+                .await
+            }
+            Plan::Flush if self.read_only => Ok(Answer::Done),
+            Plan::Flush => {
+                self.on_thread(&request, |image| block_on(image.flush())).await?;
+                Ok(Answer::Done)
+            }
+            Plan::Cache => self.cache(&request).await,
+            Plan::Status { length, contexts, extents } => {
+                let at = request.offset;
+                let told = self.on_thread(&request, move |image| {
+                    block_on(status::extents(&image, at, length, contexts, extents))
+                });
+                Ok(Answer::Status(told.await?))
+            }
+            Plan::Selection => Err(no_payload),
         }
     }
 
-    async fn read(&self, request: &Request) -> Result<Buffer, Errno> {
+    async fn read(&self, request: &Request) -> Outcome {
         let length = request.length as u32;
-        let (at, into) = (request.offset, self.recycler.take(request.length as usize));
-        if self.reads.on_loop(length) {
-            let read = self.reads.watch(length, self.image.read(at, into)).await;
-            return read.map_err(|error| self.report(request, &error));
-        }
-        self.on_thread(request, move |image| block_on(image.read(at, into))).await
+        let (at, into) = (request.offset, self.recycler.take(length as usize));
+        let read = match self.reads.on_loop(length) {
+            true => {
+                let read = self.reads.watch(length, self.image.read(at, into)).await;
+                read.map_err(|error| self.report(request, &error))
+            }
+            false => self.on_thread(request, move |image| block_on(image.read(at, into))).await,
+        };
+        read.map(Answer::Bytes)
+    }
+
+    async fn read_pieces(&self, request: &Request) -> Outcome {
+        let (at, length) = (request.offset, request.length as u32);
+        let read = match self.reads.on_loop(length) {
+            true => {
+                let read = status::read_pieces(&self.image, at, length.into(), |len| self.recycler.take(len));
+                self.reads.watch(length, read).await.map_err(|error| self.report(request, &error))
+            }
+            false => {
+                self.on_thread(request, move |image| {
+                    block_on(status::read_pieces(&image, at, length.into(), Buffer::zeroed))
+                })
+                .await
+            }
+        };
+        read.map(Answer::Pieces)
     }
 
     async fn write(&self, request: &Request, from: Buffer, fua: Fua) -> Outcome {
@@ -55,24 +115,41 @@ impl Export {
             self.on_thread(request, move |image| block_on(image.write(at, from, fua))).await
         };
         self.recycler.put(written?);
-        Ok(None)
+        Ok(Answer::Done)
     }
 
-    async fn write_zeroes(&self, request: &Request, room: Room, fua: Fua) -> Outcome {
-        let (at, len) = (request.offset, request.length);
-        self.on_thread(request, move |image| block_on(image.write_zeroes(at, len, room, fua))).await?;
-        Ok(None)
+    /// Does a long range in parts, so that other requests get threads in between; tells `step` which part is the last.
+    async fn in_stretches(
+        &self,
+        request: &Request,
+        step: impl Fn(Image<FileStorage>, u64, u64, bool) -> quod::Result<()> + Copy + Send + 'static,
+    ) -> Outcome {
+        let (mut at, end) = (request.offset, request.offset + request.length);
+        loop {
+            let len = (end - at).min(STRETCH);
+            let last = at + len == end;
+            self.on_thread(request, move |image| step(image, at, len, last)).await?;
+            if last {
+                return Ok(Answer::Done);
+            }
+            at += len;
+        }
     }
 
-    async fn trim(&self, request: &Request, fua: Fua) -> Outcome {
-        let (at, len) = (request.offset, request.length);
-        self.on_thread(request, move |image| block_on(image.discard(at, len, fua))).await?;
-        Ok(None)
-    }
-
-    async fn flush(&self, request: &Request) -> Outcome {
-        self.on_thread(request, |image| block_on(image.flush())).await?;
-        Ok(None)
+    /// Reads what was asked for, or the beginning of it, and forgets it.
+    async fn cache(&self, request: &Request) -> Outcome {
+        let (at, len) = (request.offset, request.length.min(MOST_CACHED));
+        self.on_thread(request, move |image| {
+            let mut done = 0;
+            while done < len {
+                let piece = (len - done).min(CACHE_PIECE);
+                block_on(image.read(at + done, Buffer::zeroed(piece as usize)))?;
+                done += piece;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Answer::Done)
     }
 
     /// Lets the engine settle what has been idle; failures are logged and tried again at the next call.
@@ -88,22 +165,27 @@ impl Export {
         &self,
         request: &Request,
         job: impl FnOnce(Image<FileStorage>) -> quod::Result<T> + Send + 'static,
-    ) -> Result<T, Errno> {
+    ) -> Result<T, Refusal> {
         let image = self.image.clone();
         self.offload.run(move || job(image)).await?.map_err(|error| self.report(request, &error))
     }
 
-    /// Logs why a request failed and translates it.
-    fn report(&self, request: &Request, error: &quod::Error) -> Errno {
+    /// Logs why a request failed and translates it. The client hears what happened, but no name of a file.
+    fn report(&self, request: &Request, error: &quod::Error) -> Refusal {
         let Request { command, offset, length, .. } = request;
         if let Some(suppressed) = self.failures.borrow_mut().entry(error.kind()).or_default().admit() {
             tracing::warn!(%error, ?command, offset, length, suppressed, "a request failed");
         }
-        match error.kind() {
+        let errno = match error.kind() {
             ErrorKind::NoSpace => Errno::NoSpc,
             ErrorKind::ReadOnly => Errno::Perm,
             ErrorKind::InvalidArgument => Errno::Inval,
             _ => Errno::Io,
-        }
+        };
+        let message = match error.io_error() {
+            Some(system) => format!("{}: {system}", error.message()),
+            None => error.message().to_owned(),
+        };
+        Refusal { errno, message: message.into() }
     }
 }

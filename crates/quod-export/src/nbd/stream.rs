@@ -28,10 +28,16 @@ pub(crate) trait Stream {
     /// `WouldBlock` when there is no room; `BrokenPipe` when the peer is gone.
     fn try_write(&self, from: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Sends on what a successful [`try_write`](Stream::try_write) took over and still holds.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room for all of it.
+    fn try_flush(&self) -> io::Result<()>;
+
     /// Waits until [`try_read`](Stream::try_read) is worth trying. May be dropped at any time.
     async fn readable(&self) -> io::Result<()>;
 
-    /// Waits until [`try_write`](Stream::try_write) is worth trying. May be dropped at any time.
+    /// Waits until [`try_write`](Stream::try_write) or [`try_flush`](Stream::try_flush) is worth trying. May be dropped at any time.
     async fn writable(&self) -> io::Result<()>;
 
     /// Ends both directions now, also where somebody still waits on the stream.
@@ -77,6 +83,10 @@ impl Stream for Socket {
                 sent => return Ok(sent?),
             }
         }
+    }
+
+    fn try_flush(&self) -> io::Result<()> {
+        Ok(())
     }
 
     async fn readable(&self) -> io::Result<()> {

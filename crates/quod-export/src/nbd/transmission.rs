@@ -15,17 +15,20 @@ use std::task::{Context, Poll, Waker};
 
 use compio::runtime::spawn;
 use futures_lite::future::{or, try_zip, yield_now};
+use quod_nbd::{COMPACT_REQUEST_LEN, Command, EXTENDED_REQUEST_LEN, MAX_PAYLOAD, Mode, Request};
 use quod_storage::Buffer;
 
+use super::answer::{Asked, Refusal};
 use super::budget::{Permit, Share};
 use super::closing::Closing;
-use super::export::{Export, Plan};
+use super::export::Export;
 use super::fault::Fault;
 use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::patience::Patience;
+use super::plan::Plan;
+use super::session::Session;
 use super::stream::Stream;
-use quod_nbd::{COMPACT_REQUEST_LEN, Command, Errno, MAX_PAYLOAD, Mode, Request};
 
 /// Replies of this many bytes are sent before the next request is looked at, so that the client can begin with them.
 const SEND_AT: usize = 64 << 10;
@@ -40,15 +43,22 @@ const REQUEST_COST: usize = 32 << 10;
 pub(crate) struct Connection<S> {
     stream: S,
     export: Rc<Export>,
+    session: Session,
     share: Rc<Share>,
     outbox: Rc<Outbox>,
     closing: Rc<Closing>,
 }
 
 impl<S: Stream> Connection<S> {
-    pub(crate) fn new(stream: S, export: Rc<Export>, share: Rc<Share>, closing: Rc<Closing>) -> Self {
+    pub(crate) fn new(
+        stream: S,
+        export: Rc<Export>,
+        session: Session,
+        share: Rc<Share>,
+        closing: Rc<Closing>,
+    ) -> Self {
         let outbox = Outbox::new(Rc::clone(&share), Rc::clone(&export.recycler));
-        Connection { stream, export, share, outbox, closing }
+        Connection { stream, export, session, share, outbox, closing }
     }
 
     /// Serves the client until it leaves; `inbox` may hold its first requests already.
@@ -78,10 +88,7 @@ impl<S: Stream> Connection<S> {
                 })
                 .await
             };
-            let Some(header) = inbox.expect::<COMPACT_REQUEST_LEN>(&self.stream, idle).await? else {
-                return Ok(());
-            };
-            let request = Request::decode(Mode::Simple, &header)?;
+            let Some(request) = self.next(inbox, idle).await? else { return Ok(()) };
             if self.closing.is_said() {
                 return Err(Fault::Closing);
             }
@@ -100,47 +107,68 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// Takes the next header; `None` when the client has closed its end instead.
+    async fn next(
+        &self,
+        inbox: &mut Inbox,
+        wait: impl AsyncFnMut() -> Result<(), Fault>,
+    ) -> Result<Option<Request>, Fault> {
+        let mode = self.session.mode;
+        let request = match mode {
+            Mode::Simple | Mode::Structured => {
+                let header = inbox.expect::<COMPACT_REQUEST_LEN>(&self.stream, wait).await?;
+                header.map(|header| Request::decode(mode, &header))
+            }
+            Mode::Extended => {
+                let header = inbox.expect::<EXTENDED_REQUEST_LEN>(&self.stream, wait).await?;
+                header.map(|header| Request::decode(mode, &header))
+            }
+        };
+        Ok(request.transpose()?)
+    }
+
     /// Takes a request in, with its payload, and starts or refuses it.
     async fn accept(&self, request: Request, inbox: &mut Inbox) -> Result<(), Fault> {
-        let plan = self.export.plan(&request);
-        match (request.command, plan) {
-            (Command::Write, _) if request.length > MAX_PAYLOAD.into() => {
-                Err(Fault::TooLong { length: request.length })
-            }
-            (Command::Write, Ok(plan)) => {
-                let permit = self.admit(request.length as usize).await?;
-                let mut payload = self.export.recycler.take(request.length as usize);
-                let mut patience = Patience::new(&self.share, payload.len());
-                let wait = async || self.more_of_a_request(&mut patience).await;
-                inbox.expect_payload(&self.stream, &mut payload, wait).await?;
+        let length = match request.payload_len(self.session.mode) {
+            length if length > MAX_PAYLOAD.into() => return Err(Fault::TooLong { length }),
+            length => length as usize,
+        };
+        match self.export.plan(&request, &self.session) {
+            Ok(plan @ Plan::Write(_)) => {
+                let permit = self.admit(plan.memory(&request)).await?;
+                let payload = self.payload(length, inbox).await?;
                 self.start(request, plan, permit, Some(payload));
-                Ok(())
             }
-            (Command::Write, Err(errno)) => {
+            Ok(plan @ Plan::Selection) => {
+                let permit = self.admit(plan.memory(&request)).await?;
+                let payload = self.payload(length, inbox).await?;
+                match self.export.plan_selection(&request, &payload, self.session.contexts) {
+                    Ok(plan) => self.start(request, plan, permit, None),
+                    Err(refusal) => self.refuse(request, refusal, permit),
+                }
+            }
+            Ok(plan) => {
+                let permit = self.admit(plan.memory(&request)).await?;
+                self.start(request, plan, permit, None);
+            }
+            Err(refusal) => {
                 let permit = self.admit(0).await?;
-                let length = request.length as usize;
                 let mut patience = Patience::new(&self.share, length);
                 let wait = async || self.more_of_a_request(&mut patience).await;
                 inbox.skip(&self.stream, length, wait).await?;
-                self.refuse(request, errno, permit);
-                Ok(())
-            }
-            (Command::Read, Ok(plan)) => {
-                let permit = self.admit(request.length as usize).await?;
-                self.start(request, plan, permit, None);
-                Ok(())
-            }
-            (_, Ok(plan)) => {
-                let permit = self.admit(0).await?;
-                self.start(request, plan, permit, None);
-                Ok(())
-            }
-            (_, Err(errno)) => {
-                let permit = self.admit(0).await?;
-                self.refuse(request, errno, permit);
-                Ok(())
+                self.refuse(request, refusal, permit);
             }
         }
+        Ok(())
+    }
+
+    /// Takes a payload in.
+    async fn payload(&self, length: usize, inbox: &mut Inbox) -> Result<Buffer, Fault> {
+        let mut payload = self.export.recycler.take(length);
+        let mut patience = Patience::new(&self.share, length);
+        let wait = async || self.more_of_a_request(&mut patience).await;
+        inbox.expect_payload(&self.stream, &mut payload, wait).await?;
+        Ok(payload)
     }
 
     /// Waits until there is room for a request of so many bytes.
@@ -162,15 +190,15 @@ impl<S: Stream> Connection<S> {
         patience.wait(self.stream.readable(), || self.closing.is_said()).await
     }
 
-    fn refuse(&self, request: Request, errno: Errno, permit: Permit) {
+    fn refuse(&self, request: Request, refusal: Refusal, permit: Permit) {
         let Request { command, flags, offset, length, .. } = request;
-        tracing::debug!(?errno, ?command, flags, offset, length, "refused a request");
-        self.outbox.ticket(request.cookie, permit).answer(Err(errno));
+        tracing::debug!(?refusal, ?command, flags, offset, length, "refused a request");
+        self.outbox.ticket(Asked::by(&request, self.session.mode), permit).answer(Err(refusal));
     }
 
     /// Begins a request, and answers it too if nothing makes it wait.
     fn start(&self, request: Request, plan: Plan, permit: Permit, payload: Option<Buffer>) {
-        let ticket = self.outbox.ticket(request.cookie, permit);
+        let ticket = self.outbox.ticket(Asked::by(&request, self.session.mode), permit);
         let mut work = Box::pin(Rc::clone(&self.export).perform(plan, request, payload));
         // The task below asks again with a waker of its own.
         let first = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -77,12 +77,39 @@ impl Served {
         client
     }
 
+    /// A client that has agreed on a mode and on metadata contexts, and chosen the export.
+    pub fn client_in(&self, mode: Mode, contexts: &[&str]) -> Client {
+        let mut client = self.greeted();
+        client.mode = mode;
+        let option = match mode {
+            Mode::Simple => None,
+            Mode::Structured => Some(OPT_STRUCTURED_REPLY),
+            Mode::Extended => Some(OPT_EXTENDED_HEADERS),
+        };
+        for option in option {
+            client.option(option, &[]);
+            assert_eq!(client.option_reply(option), (REP_ACK, vec![]));
+        }
+        if !contexts.is_empty() {
+            let query = ContextQuery { export: "", queries: contexts.to_vec() };
+            client.option(OPT_SET_META_CONTEXT, &query.encode());
+            for context in contexts {
+                let (reply, data) = client.option_reply(OPT_SET_META_CONTEXT);
+                assert_eq!((reply, decode_context(&data).unwrap().1), (REP_META_CONTEXT, *context));
+            }
+            assert_eq!(client.option_reply(OPT_SET_META_CONTEXT).0, REP_ACK);
+        }
+        client.option(OPT_GO, &ExportQuery { name: "", wanted: vec![] }.encode());
+        while client.option_reply(OPT_GO).0 != REP_ACK {}
+        client
+    }
+
     /// A client that has only connected.
     pub fn raw(&self) -> Client {
         let stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client { stream, cookie: 0 }
+        Client { stream, mode: Mode::Simple, cookie: 0 }
     }
 
     /// Shows that the server serves: a write, a flush and a read of a new client.
@@ -122,6 +149,7 @@ impl Drop for Served {
 /// The client's end of a connection.
 pub struct Client {
     pub stream: UnixStream,
+    pub mode: Mode,
     cookie: u64,
 }
 
@@ -163,10 +191,15 @@ impl Client {
 
     /// Sends a request without waiting; returns its cookie.
     pub fn request(&mut self, command: Command, flags: u16, offset: u64, length: u32) -> Cookie {
+        self.long_request(command, flags, offset, length.into())
+    }
+
+    /// The same with a length of 64 bits.
+    pub fn long_request(&mut self, command: Command, flags: u16, offset: u64, length: u64) -> Cookie {
         self.cookie += 1;
         let cookie = Cookie(self.cookie);
         let mut message = Vec::new();
-        Request { flags, command, cookie, offset, length: length.into() }.encode(Mode::Simple, &mut message);
+        Request { flags, command, cookie, offset, length }.encode(self.mode, &mut message);
         self.send(&message);
         cookie
     }
@@ -201,5 +234,39 @@ impl Client {
         let (answered, result) = self.reply();
         assert_eq!(answered, cookie);
         result
+    }
+
+    /// The chunks of the reply to a request, up to the last.
+    pub fn chunks(&mut self, cookie: Cookie) -> Vec<(u16, Vec<u8>)> {
+        let mut chunks = Vec::new();
+        loop {
+            let mut head = self.bytes(SIMPLE_REPLY_LEN);
+            let len = ReplyHead::len_of(self.mode, head.first_chunk().unwrap()).unwrap();
+            head.extend(self.bytes(len - head.len()));
+            match ReplyHead::decode(&head).unwrap() {
+                ReplyHead::Simple { cookie: answered, result } => {
+                    assert_eq!((answered, result), (cookie, Ok(())), "errors come as chunks");
+                    return chunks;
+                }
+                ReplyHead::Chunk(head) => {
+                    assert_eq!(head.cookie, cookie);
+                    chunks.push((head.kind, self.bytes(head.length as usize)));
+                    if head.is_last() {
+                        return chunks;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a request without payload and waits for its answer, which must be one error chunk.
+    pub fn fails(&mut self, command: Command, flags: u16, offset: u64, length: u64) -> (Errno, String) {
+        let cookie = self.long_request(command, flags, offset, length);
+        let chunks = self.chunks(cookie);
+        assert_eq!(chunks.len(), 1);
+        match Chunk::decode(chunks[0].0, &chunks[0].1).unwrap() {
+            Chunk::Error { errno, message, .. } => (errno, message.to_owned()),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -1,0 +1,143 @@
+//! What comes of a request, and how it looks on the wire.
+//!
+//! Role: [`Answer`] and [`Refusal`] are what the export says; [`Asked`] turns them into messages as the session wants
+//! them.
+//!
+//! Invariant: a READ is never answered by a simple reply where chunks were agreed on, and every reply ends with one
+//! chunk that says so.
+//!
+//! Absent on purpose: queues and sockets (`outbox.rs`).
+
+use std::borrow::Cow;
+
+use quod_nbd::{
+    Chunk, ChunkHead, Command, ContextId, Cookie, Errno, Mode, OFFSET_DATA_LEN, REPLY_FLAG_DONE, Request,
+    StatusExtent, encode_simple_reply,
+};
+use quod_storage::Buffer;
+
+/// What a request has come to: an answer, or why there is none.
+pub(crate) type Outcome = Result<Answer, Refusal>;
+
+/// What came of a request that succeeded.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It is done.
+    Done,
+    /// All bytes of a READ.
+    Bytes(Buffer),
+    /// The bytes of a READ, and where there are none but zeroes; only where chunks were agreed on.
+    Pieces(Vec<Piece>),
+    /// What a range is made of, for each context.
+    Status(Vec<(ContextId, Vec<StatusExtent>)>),
+}
+
+/// A part of what a READ asked for.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Bytes of the disk from there on.
+    Data { offset: u64, bytes: Buffer },
+    /// Zeroes.
+    Hole { offset: u64, length: u32 },
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// For the client's program.
+    pub(crate) errno: Errno,
+    /// For the people behind it, where the session has words.
+    pub(crate) message: Cow<'static, str>,
+}
+
+impl Refusal {
+    pub(crate) const fn new(errno: Errno, message: &'static str) -> Self {
+        Refusal { errno, message: Cow::Borrowed(message) }
+    }
+}
+
+/// A message: what goes before the data, and the data.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) head: Vec<u8>,
+    pub(crate) data: Option<Buffer>,
+}
+
+/// Which request is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    mode: Mode,
+    cookie: Cookie,
+    offset: u64,
+    is_read: bool,
+}
+
+impl Asked {
+    pub(crate) fn by(request: &Request, mode: Mode) -> Self {
+        let Request { cookie, offset, command, .. } = *request;
+        Asked { mode, cookie, offset, is_read: command == Command::Read }
+    }
+
+    /// The messages that tell `outcome`, each given to `send`.
+    pub(crate) fn tell(self, outcome: Outcome, mut send: impl FnMut(Message)) {
+        let simple = self.mode == Mode::Simple || (self.mode == Mode::Structured && !self.is_read);
+        match outcome {
+            Ok(Answer::Done) if simple => send(self.simple(Ok(()), None)),
+            Ok(Answer::Done) => send(self.chunk(&Chunk::None, true)),
+            Ok(Answer::Bytes(bytes)) if self.mode == Mode::Simple => send(self.simple(Ok(()), Some(bytes))),
+            Ok(Answer::Bytes(bytes)) => send(self.data(self.offset, bytes, true)),
+            Ok(Answer::Pieces(pieces)) => {
+                let mut pieces = pieces.into_iter().peekable();
+                while let Some(piece) = pieces.next() {
+                    let last = pieces.peek().is_none();
+                    send(match piece {
+                        Piece::Data { offset, bytes } => self.data(offset, bytes, last),
+                        Piece::Hole { offset, length } => {
+                            self.chunk(&Chunk::OffsetHole { offset, length }, last)
+                        }
+                    });
+                }
+            }
+            Ok(Answer::Status(contexts)) => {
+                let mut contexts = contexts.into_iter().peekable();
+                while let Some((context, extents)) = contexts.next() {
+                    let last = contexts.peek().is_none();
+                    send(self.chunk(&Chunk::BlockStatus { context, extents }, last));
+                }
+            }
+            Err(refusal) if self.mode == Mode::Simple => send(self.simple(Err(refusal.errno), None)),
+            Err(Refusal { errno, message }) => {
+                send(self.chunk(&Chunk::Error { errno, message: &message, offset: None }, true));
+            }
+        }
+    }
+
+    fn simple(self, result: Result<(), Errno>, data: Option<Buffer>) -> Message {
+        let mut head = Vec::new();
+        encode_simple_reply(self.cookie, result, &mut head);
+        Message { head, data }
+    }
+
+    fn chunk(self, chunk: &Chunk<'_>, last: bool) -> Message {
+        let wide = self.mode == Mode::Extended;
+        let payload = chunk.encode(wide);
+        let mut head = self.head(chunk.kind(wide), payload.len(), last);
+        head.extend(payload);
+        Message { head, data: None }
+    }
+
+    fn data(self, offset: u64, bytes: Buffer, last: bool) -> Message {
+        let chunk = Chunk::OffsetData { offset };
+        let mut head = self.head(chunk.kind(false), OFFSET_DATA_LEN + bytes.len(), last);
+        head.extend(chunk.encode(false));
+        Message { head, data: Some(bytes) }
+    }
+
+    fn head(self, kind: u16, length: usize, last: bool) -> Vec<u8> {
+        let Asked { mode, cookie, offset, .. } = self;
+        let flags = if last { REPLY_FLAG_DONE } else { 0 };
+        let mut head = Vec::with_capacity(64);
+        ChunkHead { flags, kind, cookie, offset, length: length as u64 }.encode(mode, &mut head);
+        head
+    }
+}
