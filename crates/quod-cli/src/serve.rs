@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use quod::{CreateOptions, Format};
-use quod_export::nbd::{ExportOptions, Server, Summary};
+use quod_export::nbd::{ExportOptions, Server, ServerOptions, Summary};
 use quod_storage::{Access, Existing};
 
 use crate::make::{make_qed, make_raw};
@@ -116,9 +116,11 @@ fn serve(args: &Args, disk: &Disk, socket: &Path, stop: &Stop) -> anyhow::Result
     let mut options = ExportOptions::default();
     options.read_only = args.read_only;
     options.description = format!("{} ({})", args.file.display(), name_of(disk.format()));
-    let server = Server::bind(options, socket)?;
-    say(&welcome(&args.file, disk, server.path()));
-    Ok(server.serve(disk.clone(), stop.wait())?)
+    let mut server = Server::new(ServerOptions::default());
+    server.bind_unix(socket)?;
+    server.export(disk.clone(), options)?;
+    say(&welcome(&args.file, disk, socket));
+    Ok(server.serve(stop.wait())?)
 }
 
 fn welcome(file: &Path, disk: &Disk, socket: &Path) -> String {

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use quod_export::nbd::ExportOptions;
+use quod_export::nbd::{ExportOptions, ServerOptions};
 use quod_nbd::*;
 use quod_storage::Access;
 use support::{SIZE, Served};
@@ -171,7 +171,7 @@ fn lies_in_the_handshake_end_the_connection_and_nothing_else() {
 
 #[test]
 fn slow_handshakes_are_given_up() {
-    let mut options = ExportOptions::default();
+    let mut options = ServerOptions::default();
     options.handshake_timeout = Duration::from_millis(300);
     let served = Served::new(options);
     let begun = Instant::now();

@@ -7,9 +7,10 @@ mod support;
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use quod_export::nbd::{BindError, ExportOptions, Server};
+use quod_export::nbd::{BindError, ExportOptions, Server, ServerOptions};
 use quod_nbd::*;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{Client, Served};
@@ -71,7 +72,7 @@ fn a_thousand_clients_are_served_and_one_too_many_is_let_go() {
     // Both ends of each connection are files of this process.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(4096), ..limit }).unwrap();
-    let mut options = ExportOptions::default();
+    let mut options = ServerOptions::default();
     options.max_connections = MANY;
     let served = Served::new(options);
     let mut clients: Vec<Client> = (0..MANY).map(|_| served.client()).collect();
@@ -131,7 +132,7 @@ fn a_client_that_does_not_read_is_pushed_back() {
 
 #[test]
 fn a_stalled_client_gives_way_to_those_who_wait_for_its_memory() {
-    let mut options = ExportOptions::default();
+    let mut options = ServerOptions::default();
     options.memory = 0;
     options.stall_timeout = Duration::from_millis(500);
     let served = Served::new(options);
@@ -182,7 +183,7 @@ fn shutdown_answers_what_is_in_flight_and_lets_idle_clients_go() {
 
 #[test]
 fn shutdown_does_not_wait_for_ever() {
-    let mut options = ExportOptions::default();
+    let mut options = ServerOptions::default();
     options.drain_timeout = Duration::from_millis(300);
     let served = Served::new(options);
     let mut deaf = served.client();
@@ -193,30 +194,35 @@ fn shutdown_does_not_wait_for_ever() {
     assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
+fn bind(path: &Path) -> Result<Server, BindError> {
+    let mut server = Server::new(ServerOptions::default());
+    server.bind_unix(path).map(|()| server)
+}
+
 #[test]
 fn the_socket_is_private_and_only_a_dead_servers_is_replaced() {
     let served = Served::new(ExportOptions::default());
     let mode = std::fs::metadata(&served.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
-    let again = Server::bind(ExportOptions::default(), &served.socket);
+    let again = bind(&served.socket);
     assert!(matches!(again, Err(BindError::InUse(_))), "{again:?}");
     served.still_serves();
 
     let directory = tempfile::tempdir().unwrap();
     let stale = directory.path().join("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    let server = Server::bind(ExportOptions::default(), &stale).unwrap();
-    assert_eq!(server.path(), stale);
+    let server = bind(&stale).unwrap();
+    assert!(stale.exists());
     drop(server);
     assert!(!stale.exists());
 
     std::fs::write(&stale, "a file").unwrap();
-    let file = Server::bind(ExportOptions::default(), &stale);
+    let file = bind(&stale);
     assert!(matches!(file, Err(BindError::NotASocket(_))), "{file:?}");
     assert_eq!(std::fs::read(&stale).unwrap(), b"a file");
-    let long = Server::bind(ExportOptions::default(), &directory.path().join("l".repeat(200)));
+    let long = bind(&directory.path().join("l".repeat(200)));
     let why = long.unwrap_err().source().map(ToString::to_string);
     assert!(why.is_some_and(|why| why.contains("107 bytes")));
-    let nowhere = Server::bind(ExportOptions::default(), &directory.path().join("no/such/place"));
+    let nowhere = bind(&directory.path().join("no/such/place"));
     assert!(matches!(nowhere, Err(BindError::Io { .. })));
 }

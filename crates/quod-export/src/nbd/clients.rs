@@ -14,28 +14,25 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use compio::runtime::fd::PollFd;
-use compio::runtime::spawn;
+use compio::runtime::{JoinHandle, spawn};
 use compio::time::{sleep, timeout};
 use event_listener::{Event, listener};
 use futures_lite::future::{or, yield_now};
-use quod::Image;
-use quod_storage::FileStorage;
 use rustix::process::{Resource, getrlimit};
 
 use super::budget::{Pool, Share};
 use super::closing::Closing;
-use super::export::Export;
-use super::exports::Exports;
+use super::exports::{Exports, Offer};
 use super::fault::Fault;
 use super::handshake::{greet, shake};
 use super::inbox::Inbox;
 use super::negotiation::{Encryption, Outcome};
-use super::options::ExportOptions;
+use super::options::ServerOptions;
 use super::stream::Socket;
 use super::transmission::Connection;
 use super::warnings::Warnings;
 
-/// How often the image's upkeep is done.
+/// How often the images' upkeep is done.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How long to wait before accepting again when the system has run out of something.
@@ -60,14 +57,13 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    pub(crate) fn new(options: &ExportOptions, image: Image<FileStorage>) -> Rc<Self> {
-        let ExportOptions { name, description, read_only, max_connections, .. } = options.clone();
+    pub(crate) fn new(options: &ServerOptions, offers: Vec<Offer>) -> Rc<Self> {
         Rc::new(Clients {
-            exports: Exports::new(vec![Export::new(image, name, description, read_only)]),
+            exports: Exports::new(offers),
             pool: Pool::new(options.memory, options.stall_timeout),
             closing: Rc::default(),
             handshake_timeout: options.handshake_timeout,
-            max_open: max_connections.min(spare_files()),
+            max_open: options.max_connections.min(spare_files()),
             open: Cell::new(0),
             left: Event::new(),
             accepted: Cell::new(0),
@@ -91,10 +87,18 @@ impl Clients {
         self.refused.get()
     }
 
-    /// Accepts clients for ever, once what would hold them up has been done.
-    pub(crate) async fn prepare_and_accept(self: Rc<Self>, listener: PollFd<UnixListener>) {
+    /// Does what would hold the first clients up.
+    pub(crate) async fn prepare(&self) {
         // Looks through the tables, which on the event loop the first write would do.
-        self.maintain().await;
+        let tasks = self.exports.iter().map(|export| {
+            let export = Rc::clone(export);
+            spawn(async move { export.maintain().await })
+        });
+        wait_for_upkeep(tasks.collect()).await;
+    }
+
+    /// Accepts clients for ever.
+    pub(crate) async fn accept(self: Rc<Self>, listener: PollFd<UnixListener>) {
         loop {
             // A crowd at the door does not hold up those who are in.
             yield_now().await;
@@ -160,16 +164,25 @@ impl Clients {
         }
     }
 
-    /// Does the image's upkeep until the server closes.
+    /// Does the images' upkeep until the server closes. One that takes long holds up no other.
     pub(crate) async fn keep_up(self: Rc<Self>) {
-        while timeout(UPKEEP, self.closing.wait()).await.is_err() {
-            self.maintain().await;
-        }
+        let tasks = self.exports.iter().map(|export| {
+            let (export, closing) = (Rc::clone(export), Rc::clone(&self.closing));
+            spawn(async move {
+                while timeout(UPKEEP, closing.wait()).await.is_err() {
+                    export.maintain().await;
+                }
+            })
+        });
+        wait_for_upkeep(tasks.collect()).await;
     }
+}
 
-    async fn maintain(&self) {
-        for export in self.exports.iter() {
-            export.maintain().await;
+/// Waits until the upkeep of all images is over.
+async fn wait_for_upkeep(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        if task.await.is_err() {
+            tracing::error!("the upkeep of an image failed in a way that it should not");
         }
     }
 }

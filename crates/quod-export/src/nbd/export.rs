@@ -3,7 +3,7 @@
 //! Role: tells what the export can do, and holds what its requests share.
 //!
 //! Absent on purpose: deciding about requests (`plan.rs`), carrying them out (`perform.rs`), queues, sockets, and
-//! several exports in one server.
+//! finding it by its name (`exports.rs`).
 
 use std::cell::RefCell;
 use std::collections::HashMap;

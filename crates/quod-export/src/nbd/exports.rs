@@ -1,27 +1,53 @@
-//! The exports of a server, by name.
+//! What a server has on offer: its exports by name.
 //!
-//! Invariant: there is at least one; the first is also the default export, which the empty name asks for.
+//! Role: finds the export that a client asks for, and lists them all.
+//!
+//! Invariant: no two exports have the same name. The order is that in which they were added, and the first is the
+//! default export: it answers to the empty name, unless another one has just that name.
+//!
+//! Absent on purpose: changing the list while it is served.
 
 use std::rc::Rc;
 
-use super::export::Export;
+use quod::Image;
+use quod_storage::FileStorage;
 
-/// What a server has on offer.
+use super::export::Export;
+use super::options::ExportOptions;
+
+/// Another export of the server has the name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("two exports have the name '{name}'")]
+pub struct NameTaken {
+    /// The name.
+    pub name: String,
+}
+
+/// An image, and how it is to be served: an export that is not on an event loop yet.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) image: Image<FileStorage>,
+    pub(crate) options: ExportOptions,
+}
+
+/// The exports of a server.
 pub(crate) struct Exports(Vec<Rc<Export>>);
 
 impl Exports {
-    pub(crate) fn new(exports: Vec<Rc<Export>>) -> Self {
-        Exports(exports)
+    pub(crate) fn new(offers: Vec<Offer>) -> Self {
+        let exports = offers.into_iter().map(|Offer { image, options }| {
+            Export::new(image, options.name, options.description, options.read_only)
+        });
+        Exports(exports.collect())
     }
 
-    /// The export of that name, or the default one for the empty name.
+    /// The export that clients call `name`.
     pub(crate) fn find(&self, name: &str) -> Option<&Rc<Export>> {
-        match name {
-            "" => self.0.first(),
-            name => self.0.iter().find(|export| export.name() == name),
-        }
+        let named = self.0.iter().find(|export| export.name() == name);
+        named.or_else(|| self.0.first().filter(|_| name.is_empty()))
     }
 
+    /// All of them, the default export first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Rc<Export>> {
         self.0.iter()
     }

@@ -1,14 +1,14 @@
-//! The NBD server: one image to any number of clients over a Unix socket.
+//! The NBD server: images to any number of clients over Unix sockets.
 //!
-//! Role: [`Server`] binds a socket and serves on the calling thread; the protocol by itself is `quod-nbd`. Inside, `server` sets up, `clients` accepts, `handshake` and `transmission` lead each
-//! client. Requests come through `inbox`, `export` decides about them, `perform` does them, replies leave through
-//! `outbox`; `budget` bounds it all.
+//! Role: [`Server`] binds sockets and serves on the calling thread; the protocol by itself is `quod-nbd`. Inside,
+//! `server` sets up, `clients` accepts, `handshake` and `transmission` lead each client. `exports` finds what it asks
+//! for; requests come through `inbox`, `export` decides about them, `perform` does them, replies leave through `outbox`;
+//! `budget` bounds it all.
 //!
 //! Invariant: one event loop on one thread; a task a connection, and one for each request that has to wait; what
 //! blocks for long runs on a bounded pool of threads (`offload`).
 //!
-//! Absent on purpose: TCP and TLS (connections ask only for a `stream::Stream`), several exports in one server,
-//! structured replies, extended headers.
+//! Absent on purpose: TCP and TLS (connections ask only for a `stream::Stream`), structured replies, extended headers.
 
 mod answer;
 mod budget;
@@ -35,6 +35,7 @@ mod stream;
 mod transmission;
 mod warnings;
 
-pub use options::ExportOptions;
+pub use exports::NameTaken;
+pub use options::{ExportOptions, ServerOptions};
 pub use server::{Server, Summary};
 pub use socket::BindError;

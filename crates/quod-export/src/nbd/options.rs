@@ -1,19 +1,28 @@
-//! How an image is served.
+//! How images are served.
+//!
+//! Role: [`ExportOptions`] belong to one export, [`ServerOptions`] to the server and all of its clients.
 //!
 //! Absent on purpose: what belongs to one request or one connection; those bounds are constants of `budget.rs`.
 
 use std::time::Duration;
 
-/// What to call an export and how much its clients may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What to call an export, and what its clients may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportOptions {
-    /// The export's name. Clients may also ask for the empty name, the default export. At most 4,096 bytes are sent.
+    /// The export's name. Clients may also ask for the empty name, the default export: the first of a server. At most
+    /// 4,096 bytes are sent.
     pub name: String,
     /// A line for people who list the exports.
     pub description: String,
     /// Refuses writes even where the image would take them.
     pub read_only: bool,
+}
+
+/// How many clients a server takes, and how much of its time and memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerOptions {
     /// Clients that may be connected at a time; more are let go at once. Also bounded by the limit of open files.
     pub max_connections: usize,
     /// How long a client may take for its handshake.
@@ -28,12 +37,9 @@ pub struct ExportOptions {
     pub memory: usize,
 }
 
-impl Default for ExportOptions {
+impl Default for ServerOptions {
     fn default() -> Self {
-        ExportOptions {
-            name: String::new(),
-            description: String::new(),
-            read_only: false,
+        ServerOptions {
             max_connections: 1024,
             handshake_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),

@@ -1,31 +1,34 @@
-//! The server: serves an image until told to stop, and ends in order.
+//! The server: serves images until told to stop, and ends in order.
 //!
-//! Role: sets the event loop up, has clients accepted and the image's upkeep done, and drains at the end.
+//! Role: sets the event loop up, has clients accepted and the images' upkeep done, and drains at the end.
 //!
-//! Invariant: when [`Server::serve`] returns, no task of it is left, and the socket's name is gone.
+//! Invariant: when [`Server::serve`] returns, no task of it is left, and its sockets' names are gone.
 //!
-//! Absent on purpose: signals, and closing the image; both are the caller's.
+//! Absent on purpose: signals, and closing images; both are the caller's.
 
+use std::future::pending;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
 use compio::driver::ProactorBuilder;
-use compio::runtime::fd::PollFd;
 use compio::runtime::{Runtime, spawn};
+use futures_lite::future::or;
 use quod::Image;
 use quod_storage::FileStorage;
 
 use super::clients::Clients;
+use super::exports::{NameTaken, Offer};
 use super::offload::THREADS;
-use super::options::ExportOptions;
+use super::options::{ExportOptions, ServerOptions};
 use super::socket::{BindError, BoundSocket};
 
-/// An NBD server with its socket, ready to serve. The socket's name goes when this is dropped.
+/// An NBD server: what it serves, and where. The names of its sockets go when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    socket: BoundSocket,
-    options: ExportOptions,
+    options: ServerOptions,
+    sockets: Vec<BoundSocket>,
+    offers: Vec<Offer>,
 }
 
 /// How a server ended.
@@ -41,26 +44,40 @@ pub struct Summary {
 }
 
 impl Server {
+    /// A server that listens nowhere and serves nothing yet.
+    pub fn new(options: ServerOptions) -> Self {
+        Server { options, sockets: Vec::new(), offers: Vec::new() }
+    }
+
     /// Listens on a Unix socket at `path`, of mode 0600. Clients may connect from now on; they are answered once
     /// [`serve`](Server::serve) runs. The socket of a dead server is replaced.
     ///
     /// # Errors
     /// [`BindError::InUse`] when a server listens there, [`BindError::NotASocket`] when something else has the name,
     /// [`BindError::Io`] when the system says no.
-    pub fn bind(options: ExportOptions, path: &Path) -> Result<Self, BindError> {
-        Ok(Server { socket: BoundSocket::bind(path)?, options })
+    pub fn bind_unix(&mut self, path: &Path) -> Result<(), BindError> {
+        self.sockets.push(BoundSocket::bind(path)?);
+        Ok(())
     }
 
-    /// Where it listens.
-    pub fn path(&self) -> &Path {
-        self.socket.path()
-    }
-
-    /// Serves `image` on this thread until `shutdown` is ready; then accepts and reads nothing more, answers the
-    /// requests in flight, waits at most the drain timeout for that, and takes the socket's name away. Every five
-    /// seconds the image's upkeep is done.
+    /// Offers `image` as one more export. The first is the default export: it also answers to the empty name, unless
+    /// another one has just that name.
     ///
-    /// `shutdown` may be woken from any thread. The image stays open: flush and close it afterwards. A request that
+    /// # Errors
+    /// When another export has the name.
+    pub fn export(&mut self, image: Image<FileStorage>, options: ExportOptions) -> Result<(), NameTaken> {
+        if self.offers.iter().any(|offer| offer.options.name == options.name) {
+            return Err(NameTaken { name: options.name });
+        }
+        self.offers.push(Offer { image, options });
+        Ok(())
+    }
+
+    /// Serves on this thread until `shutdown` is ready; then accepts and reads nothing more, answers the requests in
+    /// flight, waits at most the drain timeout for that, and takes the sockets' names away. Every five seconds the
+    /// images' upkeep is done.
+    ///
+    /// `shutdown` may be woken from any thread. The images stay open: flush and close them afterwards. A request that
     /// was cut by the drain timeout may still be running in the engine then; closing waits for it.
     ///
     /// # Errors
@@ -68,22 +85,30 @@ impl Server {
     ///
     /// # Panics
     /// When the system's event queue fails.
-    pub fn serve(self, image: Image<FileStorage>, shutdown: impl Future<Output = ()>) -> io::Result<Summary> {
+    pub fn serve(self, shutdown: impl Future<Output = ()>) -> io::Result<Summary> {
         let mut driver = ProactorBuilder::new();
         // Twice what is ever wanted: a thread between two jobs still counts, and at the limit the loop would spin.
-        driver.thread_pool_limit(2 * THREADS);
+        driver.thread_pool_limit(2 * THREADS * self.offers.len().max(1));
         let runtime = Runtime::builder().with_proactor(driver).build()?;
         runtime.block_on(async {
-            let clients = Clients::new(&self.options, image);
-            let listener = PollFd::new(self.socket.listener().try_clone()?)?;
+            let clients = Clients::new(&self.options, self.offers);
+            let listeners: Vec<_> = self.sockets.iter().map(BoundSocket::watch).collect::<io::Result<_>>()?;
             let upkeep = spawn(Rc::clone(&clients).keep_up());
-            let accepting = spawn(Rc::clone(&clients).prepare_and_accept(listener));
-            shutdown.await;
-            drop((accepting, self.socket));
+            let accepting = async {
+                clients.prepare().await;
+                // Dropped with this future, and then accepting ends.
+                let _doors: Vec<_> = listeners
+                    .into_iter()
+                    .map(|listener| spawn(Rc::clone(&clients).accept(listener)))
+                    .collect();
+                pending().await
+            };
+            or(shutdown, accepting).await;
+            drop(self.sockets);
             clients.closing().say();
             let cut = clients.drain(self.options.drain_timeout).await;
             if upkeep.await.is_err() {
-                tracing::error!("the upkeep of the image failed in a way that it should not");
+                tracing::error!("the upkeep of the images failed in a way that it should not");
             }
             Ok(Summary { accepted: clients.accepted(), refused: clients.refused(), cut })
         })

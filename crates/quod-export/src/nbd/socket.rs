@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use compio::runtime::fd::PollFd;
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{
@@ -89,12 +90,12 @@ impl BoundSocket {
         Ok(bound)
     }
 
-    pub(crate) fn listener(&self) -> &UnixListener {
-        &self.listener
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Puts the socket on this thread's event loop.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn watch(&self) -> io::Result<PollFd<UnixListener>> {
+        PollFd::new(self.listener.try_clone()?)
     }
 }
 

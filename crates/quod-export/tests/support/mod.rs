@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use event_listener::Event;
 use quod::{CreateOptions, Image, OpenOptions, block_on};
-use quod_export::nbd::{ExportOptions, Server, Summary};
+use quod_export::nbd::{ExportOptions, Server, ServerOptions, Summary};
 use quod_nbd::*;
 use quod_storage::{Access, FileOpener, FileStorage};
 use tempfile::TempDir;
@@ -33,32 +33,73 @@ pub const SIZE: u64 = 64 << 20;
 /// Long enough for any answer on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The exports of a server, each a disk of its own, and the server.
+pub struct Options {
+    pub exports: Vec<ExportOptions>,
+    pub server: ServerOptions,
+}
+
+impl From<ExportOptions> for Options {
+    fn from(export: ExportOptions) -> Self {
+        vec![export].into()
+    }
+}
+
+impl From<Vec<ExportOptions>> for Options {
+    fn from(exports: Vec<ExportOptions>) -> Self {
+        Options { exports, server: ServerOptions::default() }
+    }
+}
+
+impl From<ServerOptions> for Options {
+    fn from(server: ServerOptions) -> Self {
+        Options { exports: vec![ExportOptions::default()], server }
+    }
+}
+
+/// An export of that name.
+pub fn named(name: &str) -> ExportOptions {
+    let mut options = ExportOptions::default();
+    options.name = name.to_owned();
+    options
+}
+
 /// A running server.
 pub struct Served {
     pub directory: TempDir,
     pub socket: PathBuf,
+    /// Of the first export.
     pub image: Image<FileStorage>,
+    others: Vec<Image<FileStorage>>,
     stop: Arc<Event>,
     thread: Option<JoinHandle<Summary>>,
 }
 
 impl Served {
-    /// Serves a new, empty image.
-    pub fn new(options: ExportOptions) -> Self {
+    /// Serves new, empty images.
+    pub fn new(options: impl Into<Options>) -> Self {
         Self::opened(options, Access::Write)
     }
 
-    pub fn opened(options: ExportOptions, access: Access) -> Self {
+    pub fn opened(options: impl Into<Options>, access: Access) -> Self {
+        let Options { exports, server } = options.into();
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("disk.qed");
-        block_on(Image::create(&FileOpener, &file, &CreateOptions::new(SIZE))).unwrap();
-        let image = block_on(Image::open(&FileOpener, &file, &OpenOptions::new(access))).unwrap();
         let socket = directory.path().join("nbd.sock");
-        let server = Server::bind(options, &socket).unwrap();
+        let mut server = Server::new(server);
+        server.bind_unix(&socket).unwrap();
+        let mut images = exports.into_iter().enumerate().map(|(number, export)| {
+            let file = directory.path().join(format!("{number}.qed"));
+            block_on(Image::create(&FileOpener, &file, &CreateOptions::new(SIZE))).unwrap();
+            let image = block_on(Image::open(&FileOpener, &file, &OpenOptions::new(access))).unwrap();
+            server.export(image.clone(), export).unwrap();
+            image
+        });
+        let image = images.next().expect("there is an export");
+        let others = images.collect();
         let stop = Arc::new(Event::new());
-        let (stopped, served) = (stop.listen(), image.clone());
-        let thread = std::thread::spawn(move || server.serve(served, stopped).unwrap());
-        Served { directory, socket, image, stop, thread: Some(thread) }
+        let stopped = stop.listen();
+        let thread = std::thread::spawn(move || server.serve(stopped).unwrap());
+        Served { directory, socket, image, others, stop, thread: Some(thread) }
     }
 
     /// A client that has greeted and chosen the export.
@@ -125,7 +166,7 @@ impl Served {
         self.stop.notify(usize::MAX);
     }
 
-    /// Stops the server and closes the image.
+    /// Stops the server and closes the images.
     pub fn stop(mut self) -> Summary {
         self.end().expect("the server's thread ends once")
     }
@@ -133,7 +174,9 @@ impl Served {
     fn end(&mut self) -> Option<Summary> {
         self.tell_to_stop();
         let summary = self.thread.take()?.join().expect("no client ends the server by a panic");
-        block_on(self.image.close()).unwrap();
+        for image in self.others.iter().chain([&self.image]) {
+            block_on(image.close()).unwrap();
+        }
         Some(summary)
     }
 }
