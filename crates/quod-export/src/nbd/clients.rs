@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use compio::runtime::fd::PollFd;
@@ -22,14 +23,18 @@ use rustix::process::{Resource, getrlimit};
 
 use super::budget::{Pool, Share};
 use super::closing::Closing;
+use super::export::Export;
 use super::exports::{Exports, Offer};
 use super::fault::Fault;
 use super::handshake::{greet, shake};
 use super::inbox::Inbox;
 use super::negotiation::{Encryption, Outcome};
 use super::options::ServerOptions;
+use super::session::Session;
 use super::stream::Socket;
+use super::tls::Tls;
 use super::transmission::Connection;
+use super::transport::{TlsStream, Transport};
 use super::warnings::Warnings;
 
 /// How often the images' upkeep is done.
@@ -44,6 +49,7 @@ const OTHER_FILES: u64 = 64;
 /// The clients of a server, and what they share.
 pub(crate) struct Clients {
     exports: Exports,
+    tls: Option<Tls>,
     pool: Rc<Pool>,
     closing: Rc<Closing>,
     handshake_timeout: Duration,
@@ -60,6 +66,7 @@ impl Clients {
     pub(crate) fn new(options: &ServerOptions, offers: Vec<Offer>) -> Rc<Self> {
         Rc::new(Clients {
             exports: Exports::new(offers),
+            tls: options.tls.clone(),
             pool: Pool::new(options.memory, options.stall_timeout),
             closing: Rc::default(),
             handshake_timeout: options.handshake_timeout,
@@ -189,26 +196,42 @@ async fn wait_for_upkeep(tasks: Vec<JoinHandle<()>>) {
 
 /// Leads one client from greeting to end.
 async fn converse(clients: Rc<Clients>, stream: UnixStream) -> Result<(), Fault> {
-    let stream = Socket::new(stream)?;
     let mut inbox = Inbox::new();
-    let handshake = or(
-        async {
-            let Some(flags) = greet(&stream, &mut inbox).await? else { return Ok(Outcome::Left) };
-            shake(&stream, &mut inbox, &clients.exports, Encryption::Unavailable, flags).await
-        },
-        async {
-            clients.closing.wait().await;
-            Err(Fault::Closing)
-        },
-    );
-    match timeout(clients.handshake_timeout, handshake).await {
-        Err(_elapsed) => Err(Fault::HandshakeTooSlow),
-        Ok(Err(fault)) => Err(fault),
-        Ok(Ok(Outcome::Left | Outcome::StartTls)) => Ok(()),
-        Ok(Ok(Outcome::Transmission(export, session))) => {
-            let share = Share::of(&clients.pool);
-            Connection::new(stream, export, session, share, Rc::clone(&clients.closing)).serve(inbox).await
-        }
+    let agreed = or(agree(&clients, Socket::new(stream)?, &mut inbox), async {
+        clients.closing.wait().await;
+        Err(Fault::Closing)
+    });
+    let Ok(agreed) = timeout(clients.handshake_timeout, agreed).await else {
+        return Err(Fault::HandshakeTooSlow);
+    };
+    let Some((stream, export, session)) = agreed? else { return Ok(()) };
+    let share = Share::of(&clients.pool);
+    Connection::new(stream, export, session, share, Rc::clone(&clients.closing)).serve(inbox).await
+}
+
+/// Leads the handshake of a client, through TLS where it comes to that; `None` when it leaves.
+async fn agree(
+    clients: &Clients,
+    socket: Socket,
+    inbox: &mut Inbox,
+) -> Result<Option<(Transport, Rc<Export>, Session)>, Fault> {
+    let mut stream = Transport::Clear(socket);
+    let Some(flags) = greet(&stream, inbox).await? else { return Ok(None) };
+    let mut encryption = clients.tls.as_ref().map_or(Encryption::Unavailable, Tls::encryption);
+    loop {
+        stream =
+            match (shake(&stream, inbox, &clients.exports, encryption, flags).await?, stream, &clients.tls) {
+                (Outcome::Transmission(export, session), stream, _) => {
+                    return Ok(Some((stream, export, session)));
+                }
+                (Outcome::StartTls, Transport::Clear(socket), Some(tls)) => {
+                    let stream = TlsStream::accept(socket, Arc::clone(&tls.config)).await?;
+                    Transport::Encrypted(stream.into())
+                }
+                // TLS within TLS, or where there is none, is never agreed on.
+                (Outcome::StartTls | Outcome::Left, ..) => return Ok(None),
+            };
+        encryption = Encryption::Active;
     }
 }
 

@@ -1,14 +1,15 @@
 //! The NBD server: images to any number of clients over Unix sockets.
 //!
 //! Role: [`Server`] binds sockets and serves on the calling thread; the protocol by itself is `quod-nbd`. Inside,
-//! `server` sets up, `clients` accepts, `handshake` and `transmission` lead each client. `exports` finds what it asks
-//! for; requests come through `inbox`, `export` decides about them, `perform` does them, replies leave through `outbox`;
-//! `budget` bounds it all.
+//! `server` sets up, `clients` accepts, `handshake` and `transmission` lead each client over its `transport`. In the
+//! handshake, `negotiation` answers options, with what `exports` finds, and leaves a `session`. Then requests come
+//! through `inbox`, `plan` decides about them, `perform` does them, replies leave through `outbox`; `budget` bounds it
+//! all.
 //!
 //! Invariant: one event loop on one thread; a task a connection, and one for each request that has to wait; what
 //! blocks for long runs on a bounded pool of threads (`offload`).
 //!
-//! Absent on purpose: TCP and TLS (connections ask only for a `stream::Stream`), structured replies, extended headers.
+//! Absent on purpose: signals, files, and everything that an image format means.
 
 mod answer;
 mod budget;
@@ -32,10 +33,13 @@ mod session;
 mod socket;
 mod status;
 mod stream;
+mod tls;
 mod transmission;
+mod transport;
 mod warnings;
 
 pub use exports::NameTaken;
 pub use options::{ExportOptions, ServerOptions};
 pub use server::{Server, Summary};
 pub use socket::BindError;
+pub use tls::{Tls, TlsClients, TlsError, TlsMode};

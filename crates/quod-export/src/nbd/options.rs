@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::tls::Tls;
+
 /// What to call an export, and what its clients may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -19,10 +21,12 @@ pub struct ExportOptions {
     pub read_only: bool,
 }
 
-/// How many clients a server takes, and how much of its time and memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How many clients a server takes, how they speak, and how much they may take of its time and memory.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
+    /// TLS, if there is to be any.
+    pub tls: Option<Tls>,
     /// Clients that may be connected at a time; more are let go at once. Also bounded by the limit of open files.
     pub max_connections: usize,
     /// How long a client may take for its handshake.
@@ -40,6 +44,7 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         ServerOptions {
+            tls: None,
             max_connections: 1024,
             handshake_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),

@@ -39,9 +39,6 @@ pub(crate) trait Stream {
 
     /// Waits until [`try_write`](Stream::try_write) or [`try_flush`](Stream::try_flush) is worth trying. May be dropped at any time.
     async fn writable(&self) -> io::Result<()>;
-
-    /// Ends both directions now, also where somebody still waits on the stream.
-    fn close(&self);
 }
 
 /// A Unix socket on this thread's event loop.
@@ -96,7 +93,10 @@ impl Stream for Socket {
     async fn writable(&self) -> io::Result<()> {
         self.0.write_ready().await
     }
+}
 
+impl Socket {
+    /// Ends both directions now, also where somebody still waits on the socket.
     fn close(&self) {
         if let Err(error) = self.0.shutdown(Shutdown::Both) {
             // The peer was quicker.

@@ -127,7 +127,7 @@ impl Served {
             Mode::Structured => Some(OPT_STRUCTURED_REPLY),
             Mode::Extended => Some(OPT_EXTENDED_HEADERS),
         };
-        for option in option {
+        if let Some(option) = option {
             client.option(option, &[]);
             assert_eq!(client.option_reply(option), (REP_ACK, vec![]));
         }
@@ -150,7 +150,7 @@ impl Served {
         let stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client { stream, mode: Mode::Simple, cookie: 0 }
+        Client::on(stream)
     }
 
     /// Shows that the server serves: a write, a flush and a read of a new client.
@@ -190,13 +190,17 @@ impl Drop for Served {
 }
 
 /// The client's end of a connection.
-pub struct Client {
-    pub stream: UnixStream,
+pub struct Client<S = UnixStream> {
+    pub stream: S,
     pub mode: Mode,
     cookie: u64,
 }
 
-impl Client {
+impl<S: Read + Write> Client<S> {
+    pub fn on(stream: S) -> Self {
+        Client { stream, mode: Mode::Simple, cookie: 0 }
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }

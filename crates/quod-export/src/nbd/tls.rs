@@ -1,0 +1,115 @@
+//! TLS for connections: certificates out of a directory, and whether it must be.
+//!
+//! Role: [`Tls`] is made once, before a server takes clients, so that a wrong file is told at once.
+//!
+//! Absent on purpose: pre-shared keys, which rustls does not have; and moving bytes (`transport.rs`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+use super::negotiation::Encryption;
+
+/// The files of a directory of certificates, named as QEMU, libnbd and nbdkit name them.
+const CERTIFICATES: &str = "server-cert.pem";
+const KEY: &str = "server-key.pem";
+const AUTHORITIES: &str = "ca-cert.pem";
+
+/// Whether clients may also speak in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// They choose.
+    Offered,
+    /// Who does not begin with TLS gets nothing.
+    Required,
+}
+
+/// Which clients TLS lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsClients {
+    /// All of them.
+    Any,
+    /// Those with a certificate that one of the authorities has signed.
+    Certified,
+}
+
+/// Why TLS cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what}", .path.display())]
+pub struct TlsError {
+    path: PathBuf,
+    what: String,
+}
+
+/// TLS as a server offers it: versions 1.2 and 1.3, with certificates.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub(super) config: Arc<ServerConfig>,
+    mode: TlsMode,
+}
+
+impl Tls {
+    /// Reads `server-cert.pem` (with intermediate certificates behind it, if there are any) and `server-key.pem` in
+    /// `directory`, and `ca-cert.pem` when clients must be certified.
+    ///
+    /// # Errors
+    /// A file is missing, is not what its name says, or does not fit the others.
+    pub fn from_directory(directory: &Path, clients: TlsClients, mode: TlsMode) -> Result<Self, TlsError> {
+        let certificates = certificates(&directory.join(CERTIFICATES))?;
+        let key_file = directory.join(KEY);
+        let key = PrivateKeyDer::from_pem_slice(&read(&key_file)?).map_err(|error| told(&key_file, error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| told(directory, error))?;
+        let builder = match clients {
+            TlsClients::Any => builder.with_no_client_auth(),
+            TlsClients::Certified => {
+                let file = directory.join(AUTHORITIES);
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(authorities(&file)?.into(), provider);
+                builder.with_client_cert_verifier(verifier.build().map_err(|error| told(&file, error))?)
+            }
+        };
+        let config = builder.with_single_cert(certificates, key).map_err(|error| told(&key_file, error))?;
+        Ok(Tls { config: config.into(), mode })
+    }
+
+    /// What a connection begins with.
+    pub(super) fn encryption(&self) -> Encryption {
+        match self.mode {
+            TlsMode::Offered => Encryption::Offered,
+            TlsMode::Required => Encryption::Required,
+        }
+    }
+}
+
+fn told(path: &Path, error: impl ToString) -> TlsError {
+    TlsError { path: path.to_owned(), what: error.to_string() }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error: io::Error| told(path, error))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    match certificates.map_err(|error| told(path, error))? {
+        none if none.is_empty() => Err(told(path, "no certificate in PEM form is in there")),
+        certificates => Ok(certificates),
+    }
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        store.add(certificate).map_err(|error| told(path, error))?;
+    }
+    Ok(store)
+}
