@@ -13,39 +13,20 @@ use std::time::{Duration, Instant};
 use quod_export::nbd::{BindError, ExportOptions, Server, ServerOptions};
 use quod_nbd::*;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{Client, Served};
-
-/// A whole session: handshake, requests of each kind, farewell.
-fn session() -> Vec<u8> {
-    let query = ExportQuery { name: "", wanted: vec![INFO_NAME] }.encode();
-    let mut bytes = (C_FIXED_NEWSTYLE | C_NO_ZEROES).to_be_bytes().to_vec();
-    for (option, data) in [(77, &b"nonsense"[..]), (OPT_INFO, &query), (OPT_GO, &query)] {
-        bytes.extend(OptionHeader { option, length: data.len() as u32 }.encode());
-        bytes.extend(data);
-    }
-    let mut request = |command, length, payload: &[u8]| {
-        Request { flags: 0, command, cookie: Cookie(7), offset: 4096, length }
-            .encode(Mode::Simple, &mut bytes);
-        bytes.extend(payload);
-    };
-    request(Command::Write, 32, &[9; 32]);
-    request(Command::Read, 32, &[]);
-    request(Command::WriteZeroes, 16, &[]);
-    request(Command::Trim, 16, &[]);
-    request(Command::Disconnect, 0, &[]);
-    bytes
-}
+use support::{Client, Served, session};
 
 #[test]
 fn disconnecting_at_any_byte_hurts_nobody() {
-    let served = Served::new(ExportOptions::default());
-    let session = session();
-    for len in 0..=session.len() {
-        let mut client = served.raw();
-        client.send(&session[..len]);
-        if len % 2 == 0 {
-            client.stream.shutdown(std::net::Shutdown::Write).unwrap();
-            io::copy(&mut client.stream, &mut io::sink()).unwrap();
+    let served = Served::new(ServerOptions::default());
+    for mode in session::MODES {
+        let session = session::bytes(mode);
+        for len in 0..=session.len() {
+            let mut client = served.raw();
+            client.send(&session[..len]);
+            if len % 2 == 0 {
+                client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+                io::copy(&mut client.stream, &mut io::sink()).unwrap();
+            }
         }
     }
     served.still_serves();
@@ -56,14 +37,14 @@ fn disconnecting_at_any_byte_hurts_nobody() {
 fn one_byte_at_a_time_is_as_good_as_all_at_once() {
     let served = Served::new(ExportOptions::default());
     let mut client = served.raw();
-    for byte in session() {
+    for byte in session::bytes(Mode::Simple) {
         client.send(&[byte]);
     }
     let mut answers = Vec::new();
     io::copy(&mut client.stream, &mut answers).unwrap();
     let mut success = Vec::new();
     encode_simple_reply(Cookie(7), Ok(()), &mut success);
-    assert_eq!(answers.windows(success.len()).filter(|window| **window == success).count(), 4);
+    assert_eq!(answers.windows(success.len()).filter(|window| **window == success).count(), 6);
 }
 
 #[test]

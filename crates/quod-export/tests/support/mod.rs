@@ -13,6 +13,8 @@
     reason = "each test file uses its part"
 )]
 
+pub mod session;
+
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
