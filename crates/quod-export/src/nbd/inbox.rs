@@ -5,7 +5,7 @@
 //!
 //! Invariant: bytes leave in the order of their arrival, each once, also when a waiting future is dropped.
 //!
-//! Absent on purpose: growing, and any meaning of the bytes.
+//! Absent on purpose: any meaning of the bytes, and going back to little memory: who has sent much will again.
 
 use std::io::{self, IoSliceMut};
 
@@ -14,6 +14,9 @@ use super::stream::Stream;
 
 /// Bytes read ahead at most: a batch of small writes with their payloads.
 const CAPACITY: usize = 64 << 10;
+
+/// Bytes read ahead from a client that has not sent more at a time yet: most sit idle.
+const FIRST_CAPACITY: usize = 4 << 10;
 
 /// From this length of a payload on, little is read ahead behind it, since what follows will be long as well and
 /// should not be copied.
@@ -46,14 +49,14 @@ impl Arrival {
 
 /// The read side of a connection.
 pub(crate) struct Inbox {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Inbox { bytes: vec![0; CAPACITY].into(), start: 0, end: 0 }
+        Inbox { bytes: vec![0; FIRST_CAPACITY], start: 0, end: 0 }
     }
 
     /// Whether nothing waits to be used.
@@ -77,6 +80,7 @@ impl Inbox {
         let room = IoSliceMut::new(&mut self.bytes[self.end..]);
         let (arrival, len) = Arrival::of(stream.try_read(&mut [room]))?;
         self.end += len;
+        self.grow_if_full();
         Ok(arrival)
     }
 
@@ -92,11 +96,12 @@ impl Inbox {
             return Ok((Arrival::Bytes, here));
         }
         self.close_up();
-        let ahead = if into.len() < LONG { CAPACITY } else { AHEAD_OF_LONG };
+        let ahead = if into.len() < LONG { self.bytes.len() } else { AHEAD_OF_LONG };
         let wanted = into.len();
         let mut vectors = [IoSliceMut::new(into), IoSliceMut::new(&mut self.bytes[..ahead])];
         let (arrival, len) = Arrival::of(stream.try_read(&mut vectors))?;
         self.end = len.saturating_sub(wanted);
+        self.grow_if_full();
         Ok((arrival, len.min(wanted)))
     }
 
@@ -167,6 +172,13 @@ impl Inbox {
                 Arrival::Nothing => wait().await?,
                 Arrival::End => return Err(Fault::Truncated),
             }
+        }
+    }
+
+    /// Makes room for a client that sends more at a time than there is room for.
+    fn grow_if_full(&mut self) {
+        if self.end == self.bytes.len() && self.bytes.len() < CAPACITY {
+            self.bytes.resize(CAPACITY, 0);
         }
     }
 
