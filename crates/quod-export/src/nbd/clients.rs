@@ -9,12 +9,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compio::runtime::fd::PollFd;
 use compio::runtime::{JoinHandle, spawn};
 use compio::time::{sleep, timeout};
 use event_listener::{Event, listener};
@@ -28,6 +27,7 @@ use super::exports::{Exports, Offer};
 use super::fault::Fault;
 use super::handshake::{greet, shake};
 use super::inbox::Inbox;
+use super::listener::Door;
 use super::negotiation::{Encryption, Outcome};
 use super::options::ServerOptions;
 use super::session::Session;
@@ -53,9 +53,14 @@ pub(crate) struct Clients {
     pool: Rc<Pool>,
     closing: Rc<Closing>,
     handshake_timeout: Duration,
+    /// More wait.
+    shared: usize,
+    /// More are let go.
     max_open: usize,
     open: Cell<usize>,
     left: Event,
+    /// Whether a client has used an export.
+    used: Cell<bool>,
     accepted: Cell<u64>,
     refused: Cell<u64>,
     /// Warnings about clients that were let go.
@@ -70,9 +75,11 @@ impl Clients {
             pool: Pool::new(options.memory, options.stall_timeout),
             closing: Rc::default(),
             handshake_timeout: options.handshake_timeout,
+            shared: if options.shared == 0 { usize::MAX } else { options.shared },
             max_open: options.max_connections.min(spare_files()),
             open: Cell::new(0),
             left: Event::new(),
+            used: Cell::new(false),
             accepted: Cell::new(0),
             refused: Cell::new(0),
             crowded: Warnings::default(),
@@ -105,13 +112,14 @@ impl Clients {
     }
 
     /// Accepts clients for ever.
-    pub(crate) async fn accept(self: Rc<Self>, listener: PollFd<UnixListener>) {
+    pub(crate) async fn accept(self: Rc<Self>, door: Door) {
         loop {
             // A crowd at the door does not hold up those who are in.
             yield_now().await;
-            match listener.accept() {
-                Ok((stream, _)) if self.open.get() < self.max_open => self.welcome(stream),
-                Ok((stream, _)) => {
+            self.room().await;
+            match door.accept() {
+                Ok(stream) if self.open.get() < self.max_open => self.welcome(stream),
+                Ok(stream) => {
                     self.refused.set(self.refused.get() + 1);
                     if let Some(suppressed) = self.crowded.admit() {
                         tracing::warn!(open = self.max_open, suppressed, "too many clients: one was let go");
@@ -119,7 +127,7 @@ impl Clients {
                     drop(stream);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Err(error) = listener.accept_ready().await {
+                    if let Err(error) = door.ready().await {
                         tracing::warn!(%error, "waiting for clients failed; it goes on in a moment");
                         sleep(ACCEPT_PAUSE).await;
                     }
@@ -134,7 +142,7 @@ impl Clients {
     }
 
     /// Gives a client its task.
-    fn welcome(self: &Rc<Self>, stream: UnixStream) {
+    fn welcome(self: &Rc<Self>, stream: OwnedFd) {
         let number = self.accepted.get() + 1;
         self.accepted.set(number);
         let open = Open::count(self);
@@ -151,15 +159,27 @@ impl Clients {
         .detach();
     }
 
+    /// Waits until no client is connected, after one has used an export.
+    pub(crate) async fn last_left(&self) {
+        self.until_left(|| self.used.get() && self.open.get() == 0).await;
+    }
+
+    /// Waits until one more client may be served.
+    async fn room(&self) {
+        self.until_left(|| self.open.get() < self.shared).await;
+    }
+
+    /// Waits until something holds that can come to hold when a client leaves.
+    async fn until_left(&self, holds: impl Fn() -> bool) {
+        while !holds() {
+            listener!(self.left => left);
+            left.await;
+        }
+    }
+
     /// Waits until all clients are gone, at most for `limit`; tells how many are not.
     pub(crate) async fn drain(&self, limit: Duration) -> usize {
-        let gone = async {
-            while self.open.get() > 0 {
-                listener!(self.left => left);
-                left.await;
-            }
-        };
-        match timeout(limit, gone).await {
+        match timeout(limit, self.until_left(|| self.open.get() == 0)).await {
             Ok(()) => 0,
             Err(_elapsed) => {
                 tracing::warn!(
@@ -195,7 +215,7 @@ async fn wait_for_upkeep(tasks: Vec<JoinHandle<()>>) {
 }
 
 /// Leads one client from greeting to end.
-async fn converse(clients: Rc<Clients>, stream: UnixStream) -> Result<(), Fault> {
+async fn converse(clients: Rc<Clients>, stream: OwnedFd) -> Result<(), Fault> {
     let mut inbox = Inbox::new();
     let agreed = or(agree(&clients, Socket::new(stream)?, &mut inbox), async {
         clients.closing.wait().await;
@@ -205,6 +225,7 @@ async fn converse(clients: Rc<Clients>, stream: UnixStream) -> Result<(), Fault>
         return Err(Fault::HandshakeTooSlow);
     };
     let Some((stream, export, session)) = agreed? else { return Ok(()) };
+    clients.used.set(true);
     let share = Share::of(&clients.pool);
     Connection::new(stream, export, session, share, Rc::clone(&clients.closing)).serve(inbox).await
 }

@@ -1,4 +1,4 @@
-//! The NBD server: images to any number of clients over Unix sockets.
+//! The NBD server: images to any number of clients over Unix sockets and TCP.
 //!
 //! Role: [`Server`] binds sockets and serves on the calling thread; the protocol by itself is `quod-nbd`. Inside,
 //! `server` sets up, `clients` accepts, `handshake` and `transmission` lead each client over its `transport`. In the
@@ -20,6 +20,7 @@ mod exports;
 mod fault;
 mod handshake;
 mod inbox;
+mod listener;
 mod negotiation;
 mod offload;
 mod options;
@@ -39,6 +40,7 @@ mod transport;
 mod warnings;
 
 pub use exports::NameTaken;
+pub use listener::Address;
 pub use options::{ExportOptions, ServerOptions};
 pub use server::{Server, Summary};
 pub use socket::BindError;

@@ -27,6 +27,10 @@ pub struct ExportOptions {
 pub struct ServerOptions {
     /// TLS, if there is to be any.
     pub tls: Option<Tls>,
+    /// Ends when no client is connected any more, once one has used an export.
+    pub once: bool,
+    /// Clients that are served at a time, if that is bounded; others wait until they are accepted. 0 is no bound.
+    pub shared: usize,
     /// Clients that may be connected at a time; more are let go at once. Also bounded by the limit of open files.
     pub max_connections: usize,
     /// How long a client may take for its handshake.
@@ -45,6 +49,8 @@ impl Default for ServerOptions {
     fn default() -> Self {
         ServerOptions {
             tls: None,
+            once: false,
+            shared: 0,
             max_connections: 1024,
             handshake_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),

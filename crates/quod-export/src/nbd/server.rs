@@ -8,6 +8,8 @@
 
 use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -19,15 +21,16 @@ use quod_storage::FileStorage;
 
 use super::clients::Clients;
 use super::exports::{NameTaken, Offer};
+use super::listener::{Address, Listener};
 use super::offload::THREADS;
 use super::options::{ExportOptions, ServerOptions};
-use super::socket::{BindError, BoundSocket};
+use super::socket::BindError;
 
 /// An NBD server: what it serves, and where. The names of its sockets go when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     options: ServerOptions,
-    sockets: Vec<BoundSocket>,
+    listeners: Vec<Listener>,
     offers: Vec<Offer>,
 }
 
@@ -46,7 +49,7 @@ pub struct Summary {
 impl Server {
     /// A server that listens nowhere and serves nothing yet.
     pub fn new(options: ServerOptions) -> Self {
-        Server { options, sockets: Vec::new(), offers: Vec::new() }
+        Server { options, listeners: Vec::new(), offers: Vec::new() }
     }
 
     /// Listens on a Unix socket at `path`, of mode 0600. Clients may connect from now on; they are answered once
@@ -56,8 +59,32 @@ impl Server {
     /// [`BindError::InUse`] when a server listens there, [`BindError::NotASocket`] when something else has the name,
     /// [`BindError::Io`] when the system says no.
     pub fn bind_unix(&mut self, path: &Path) -> Result<(), BindError> {
-        self.sockets.push(BoundSocket::bind(path)?);
+        self.listeners.push(Listener::unix(path)?);
         Ok(())
+    }
+
+    /// Listens on a TCP address; port 0 is any that is free, and [`addresses`](Server::addresses) tells it. Whoever can
+    /// reach the address is a client.
+    ///
+    /// # Errors
+    /// [`BindError::Tcp`] when the system says no.
+    pub fn bind_tcp(&mut self, address: SocketAddr) -> Result<(), BindError> {
+        self.listeners.push(Listener::tcp(address)?);
+        Ok(())
+    }
+
+    /// Takes over a Unix or TCP socket that listens already. Its name stays when the server ends.
+    ///
+    /// # Errors
+    /// When it does not listen, or is another kind of socket.
+    pub fn adopt(&mut self, socket: OwnedFd) -> io::Result<()> {
+        self.listeners.push(Listener::adopt(socket)?);
+        Ok(())
+    }
+
+    /// Where it listens, in the order in which that was asked for.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listeners.iter().map(Listener::address)
     }
 
     /// Offers `image` as one more export. The first is the default export: it also answers to the empty name, unless
@@ -73,7 +100,8 @@ impl Server {
         Ok(())
     }
 
-    /// Serves on this thread until `shutdown` is ready; then accepts and reads nothing more, answers the requests in
+    /// Serves on this thread until `shutdown` is ready, or its clients have left and it was to serve but
+    /// [`once`](ServerOptions::once); then accepts and reads nothing more, answers the requests in
     /// flight, waits at most the drain timeout for that, and takes the sockets' names away. Every five seconds the
     /// images' upkeep is done.
     ///
@@ -92,19 +120,20 @@ impl Server {
         let runtime = Runtime::builder().with_proactor(driver).build()?;
         runtime.block_on(async {
             let clients = Clients::new(&self.options, self.offers);
-            let listeners: Vec<_> = self.sockets.iter().map(BoundSocket::watch).collect::<io::Result<_>>()?;
+            let doors: Vec<_> = self.listeners.iter().map(Listener::watch).collect::<io::Result<_>>()?;
             let upkeep = spawn(Rc::clone(&clients).keep_up());
             let accepting = async {
                 clients.prepare().await;
                 // Dropped with this future, and then accepting ends.
-                let _doors: Vec<_> = listeners
-                    .into_iter()
-                    .map(|listener| spawn(Rc::clone(&clients).accept(listener)))
-                    .collect();
-                pending().await
+                let _accepting: Vec<_> =
+                    doors.into_iter().map(|door| spawn(Rc::clone(&clients).accept(door))).collect();
+                match self.options.once {
+                    true => clients.last_left().await,
+                    false => pending().await,
+                }
             };
             or(shutdown, accepting).await;
-            drop(self.sockets);
+            drop(self.listeners);
             clients.closing().say();
             let cut = clients.drain(self.options.drain_timeout).await;
             if upkeep.await.is_err() {

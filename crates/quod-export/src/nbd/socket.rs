@@ -1,4 +1,4 @@
-//! The Unix socket that clients connect to.
+//! The name of a Unix socket that clients connect to.
 //!
 //! Role: binds the name, and takes it away at the end.
 //!
@@ -10,14 +10,13 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use compio::runtime::fd::PollFd;
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{
@@ -45,6 +44,14 @@ pub enum BindError {
     /// Something that is no socket has the name.
     #[error("{}: exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
+    /// The system said no to a TCP address.
+    #[error("{address}: cannot listen on this address")]
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system said no.
     #[error("{}: cannot listen on this socket", .path.display())]
     Io {
@@ -55,10 +62,9 @@ pub enum BindError {
     },
 }
 
-/// A listening socket with a name. The name goes when this is dropped.
+/// The name of a listening socket. It goes when this is dropped.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
-    listener: UnixListener,
     path: PathBuf,
     /// Device and number of the name's file, to take away no other.
     id: (u64, u64),
@@ -69,7 +75,7 @@ impl BoundSocket {
     ///
     /// # Errors
     /// When the name is taken or the system says no.
-    pub(crate) fn bind(path: &Path) -> Result<Self, BindError> {
+    pub(crate) fn bind(path: &Path) -> Result<(OwnedFd, Self), BindError> {
         let told = |source: io::Error| BindError::Io { path: path.to_owned(), source };
         let address = SocketAddrUnix::new(path).map_err(|errno| told(too_long(errno)))?;
         let _turn = lock_directory_of(path).map_err(told)?;
@@ -84,18 +90,9 @@ impl BoundSocket {
         fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|errno| told(errno.into()))?;
         bind(&socket, &address).map_err(|errno| told(errno.into()))?;
         let file = fs::symlink_metadata(path).map_err(told)?;
-        let bound =
-            BoundSocket { listener: socket.into(), path: path.to_owned(), id: (file.dev(), file.ino()) };
-        listen(&bound.listener, BACKLOG).map_err(|errno| told(errno.into()))?;
-        Ok(bound)
-    }
-
-    /// Puts the socket on this thread's event loop.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(crate) fn watch(&self) -> io::Result<PollFd<UnixListener>> {
-        PollFd::new(self.listener.try_clone()?)
+        let bound = BoundSocket { path: path.to_owned(), id: (file.dev(), file.ino()) };
+        listen(&socket, BACKLOG).map_err(|errno| told(errno.into()))?;
+        Ok((socket, bound))
     }
 }
 

@@ -5,14 +5,14 @@
 //!
 //! Invariant: `try_*` never block, and a closed peer never raises a signal.
 //!
-//! Absent on purpose: buffering, and any protocol. TCP and TLS are further implementations.
+//! Absent on purpose: buffering, and any protocol. TLS is a further implementation.
 
-use std::io::{self, IoSlice, IoSliceMut, Read};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
 
 use compio::runtime::fd::PollFd;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::io::{Errno, read, readv};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 
 /// A two-way stream of bytes that tells when it is ready.
 pub(crate) trait Stream {
@@ -41,32 +41,30 @@ pub(crate) trait Stream {
     async fn writable(&self) -> io::Result<()>;
 }
 
-/// A Unix socket on this thread's event loop.
+/// A Unix or TCP socket on this thread's event loop.
 #[derive(Debug)]
-pub(crate) struct Socket(PollFd<UnixStream>);
+pub(crate) struct Socket(PollFd<OwnedFd>);
 
 impl Socket {
-    /// Puts `stream` on the event loop of this thread.
+    /// Puts `stream`, which does not block, on the event loop of this thread.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
+    pub(crate) fn new(stream: OwnedFd) -> io::Result<Self> {
         Ok(Socket(PollFd::new(stream)?))
     }
 }
 
 impl Stream for Socket {
     fn try_read(&self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let mut stream: &UnixStream = &self.0;
         loop {
             let read = match &mut *into {
-                [single] => stream.read(single),
-                several => stream.read_vectored(several),
+                [single] => read(&self.0, &mut **single),
+                several => readv(&self.0, several),
             };
             match read {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read,
+                Err(Errno::INTR) => {}
+                read => return Ok(read?),
             }
         }
     }
@@ -76,7 +74,7 @@ impl Stream for Socket {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         loop {
             match sendmsg(&self.0, from, &mut SendAncillaryBuffer::default(), flags) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 sent => return Ok(sent?),
             }
         }
@@ -98,7 +96,7 @@ impl Stream for Socket {
 impl Socket {
     /// Ends both directions now, also where somebody still waits on the socket.
     fn close(&self) {
-        if let Err(error) = self.0.shutdown(Shutdown::Both) {
+        if let Err(error) = shutdown(&self.0, Shutdown::Both) {
             // The peer was quicker.
             tracing::trace!(%error, "the socket was closed already");
         }

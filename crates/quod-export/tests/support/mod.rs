@@ -173,8 +173,17 @@ impl Served {
         self.end().expect("the server's thread ends once")
     }
 
+    /// Waits until the server ends by itself, and closes the images.
+    pub fn ended(mut self) -> Summary {
+        self.close().expect("the server's thread ends once")
+    }
+
     fn end(&mut self) -> Option<Summary> {
         self.tell_to_stop();
+        self.close()
+    }
+
+    fn close(&mut self) -> Option<Summary> {
         let summary = self.thread.take()?.join().expect("no client ends the server by a panic");
         for image in self.others.iter().chain([&self.image]) {
             block_on(image.close()).unwrap();
