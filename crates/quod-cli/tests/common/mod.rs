@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file is a crate of its own and uses a part of this")]
 
 pub(crate) mod header;
+pub(crate) mod servers;
 pub(crate) mod serving;
 
 use std::fmt;
