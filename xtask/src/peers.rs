@@ -37,6 +37,7 @@ const PEERS: &[Peer] = &[
     Peer { program: "mkfs.ext4", packages: &["e2fsprogs"] },
     Peer { program: "e2fsck", packages: &["e2fsprogs"] },
     Peer { program: "debugfs", packages: &["e2fsprogs"] },
+    Peer { program: "groff", packages: &["groff-base"] },
 ];
 
 /// Installs what is missing.

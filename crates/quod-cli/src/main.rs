@@ -9,11 +9,13 @@
 mod chain;
 mod check;
 mod compare;
+mod completions;
 mod create;
 mod info;
 mod io;
 mod json;
 mod make;
+mod man;
 mod map;
 mod open;
 mod output;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -56,6 +58,8 @@ enum Verb {
     Compare(compare::Args),
     Io(io::Args),
     Serve(serve::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
@@ -85,6 +89,8 @@ fn run(verb: &Verb) -> anyhow::Result<u8> {
         Verb::Compare(args) => compare::run(args),
         Verb::Io(args) => io::run(args),
         Verb::Serve(args) => serve::run(args),
+        Verb::Completions(args) => completions::run(args, Cli::command()),
+        Verb::Man(args) => man::run(args, Cli::command()),
     }
 }
 
