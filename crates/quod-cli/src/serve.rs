@@ -1,150 +1,149 @@
-//! `quod serve`: an image as a block device over NBD.
+//! `quod serve`: images as block devices over NBD.
 //!
-//! Role: makes the image when it is missing and that is wanted, opens it, serves it on a Unix socket, and closes it in
+//! Role: makes the images that are missing when that is wanted, opens them, serves them on sockets, and closes them in
 //! order when told to stop.
 //!
 //! Invariant: an existing image is never made anew. The command exits with 0 only when every request was answered and
-//! the image was closed; otherwise it says what is not safe.
+//! every image was closed; otherwise it says what is not safe.
 //!
 //! Absent on purpose: the protocol (`quod-export`), and staying in the background.
 
 mod address;
+mod images;
+mod listen;
+mod ready;
 mod stop;
+mod welcome;
 
-use std::fs;
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
-use quod::{CreateOptions, Format};
-use quod_export::nbd::{ExportOptions, Server, ServerOptions, Summary};
-use quod_storage::{Access, Existing};
+use anyhow::Context;
+use quod_export::nbd::{Server, ServerOptions, Summary};
 
-use crate::make::{make_qed, make_raw};
-use crate::open::{Disk, Target, format_named, name_of, without_number};
+use crate::open::without_number;
 use crate::output;
-use crate::sizes::{ThreeDigits, parse_size};
+use images::Opened;
+use listen::Places;
+use ready::PidFile;
 use stop::Stop;
 
-/// Serve an image over NBD on a Unix socket until Ctrl-C or SIGTERM.
+/// Serve images over NBD on a Unix socket or TCP until Ctrl-C or SIGTERM.
 ///
-/// Any number of clients may use it at a time. At the end requests in flight are finished and the image is closed; the
-/// exit code is 1 when that failed.
+/// Any number of clients may use an image at a time. At the end requests in flight are finished and the images are
+/// closed; the exit code is 1 when that failed. SIGHUP reopens nothing.
+///
+/// A single image is the default export. Several are known by their file names, and the first is the default export
+/// too. Sockets that a service manager passes (LISTEN_FDS) are served on, and it is told when the server is ready
+/// (NOTIFY_SOCKET).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   quod serve disk.qed                          on disk.qed.sock, beside the image
   quod serve --create 10G disk.qed             make it first, if it is not there
   quod serve --read-only --socket /run/golden.sock golden.qed
+  quod serve a.qed b.qed                       two exports: a.qed (also the default one) and b.qed
+  quod serve --export root=a.qed --export data=/srv/b.qed --socket vm.sock
+  quod serve --listen 127.0.0.1:10809 disk.qed
+  quod serve --once --shared 1 disk.qed        for one client, until it leaves
   nbdinfo 'nbd+unix:///?socket=disk.qed.sock'  in another terminal")]
 pub(crate) struct Args {
-    /// Where clients connect; FILE.sock when not given
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Refuse writes, and open the image for reading only
+    /// A Unix socket that clients connect to; the first FILE.sock when no place to listen is given. May be repeated
+    #[arg(short = 'k', long, value_name = "PATH")]
+    socket: Vec<PathBuf>,
+    /// Listen on TCP, without TLS: whoever can reach the address is a client. Port 10809 when not given, 0 is any that
+    /// is free. May be repeated
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    listen: Vec<String>,
+    /// As --listen, on 127.0.0.1 unless --bind names another address
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<u16>,
+    /// As --listen, on port 10809 unless --port names another one
+    #[arg(short, long, value_name = "ADDR")]
+    bind: Option<String>,
+    /// Refuse writes, and open the images for reading only
     #[arg(short, long)]
     read_only: bool,
-    /// Bytes that the table cache of each image of the chain may take, with a suffix or without
+    /// End in order when no client is connected any more, once one has used an image
+    #[arg(long, overrides_with = "persistent")]
+    once: bool,
+    /// Go on when the last client has left, which is the default
+    #[arg(short = 't', long, overrides_with = "once")]
+    persistent: bool,
+    /// Serve at most NUM clients at a time; others wait. 0, the default, is no bound
+    #[arg(short = 'e', long, value_name = "NUM", default_value_t = 0, hide_default_value = true)]
+    shared: usize,
+    /// Serve FILE as the export NAME. May be repeated
+    #[arg(long = "export", value_name = "NAME=FILE")]
+    exports: Vec<OsString>,
+    /// What to call a single image
+    #[arg(short = 'x', long, value_name = "NAME")]
+    export_name: Option<String>,
+    /// What to tell those who list the exports about a single image
+    #[arg(short = 'D', long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Write the number of this process to a file once clients are answered; it goes at the end
+    #[arg(long, value_name = "PATH")]
+    pid_file: Option<PathBuf>,
+    /// Bytes that the table cache of each image of a chain may take, with a suffix or without
     #[arg(long, value_name = "BYTES")]
     cache_size: Option<String>,
-    /// Make an empty disk of this size when FILE is missing or empty
+    /// Make an empty disk of this size of each FILE that is missing or empty
     #[arg(long, value_name = "SIZE")]
     create: Option<String>,
-    /// The format of FILE: qed or raw; when not given, qed with --create, and otherwise told by its first bytes
+    /// The format of the images: qed or raw; when not given, qed with --create, and otherwise told by their first bytes
     #[arg(short, long, value_name = "FMT")]
     format: Option<String>,
-    /// The image file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// The image files
+    #[arg(value_name = "FILE", required_unless_present = "exports")]
+    files: Vec<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+    // First: what is opened from now on has other numbers.
+    let inherited = listen::inherited()?;
     let stop = Stop::listen().context("Signals cannot be received")?;
-    let cache_bytes = match &args.cache_size {
-        Some(text) => usize::try_from(size("cache size", text)?)?,
-        None => quod::DEFAULT_CACHE_BYTES,
-    };
+    let named = images::named(args)?;
     // Before anything is made: a server needs a place to be found at.
-    let socket = address::socket_path(&args.file, args.socket.as_deref())?;
-    if let Some(text) = &args.create {
-        create_if_missing(args, size("image size", text)?)?;
-    }
-    let access = if args.read_only { Access::Read } else { Access::Write };
-    // With `--create` the caller has said what FILE is.
-    let format = args.format.as_deref().or(args.create.as_ref().map(|_| name_of(Format::Qed)));
-    let target = Target { path: &args.file, format, access };
-    let disk = quod::block_on(target.open_with(cache_bytes))?;
-    let served = serve(args, &disk, &socket, &stop);
-    let closed = quod::block_on(disk.close());
-    // Lets go of the lock: nobody may be reading what is printed from here on.
-    drop(disk);
-    conclude(args, served, closed)
+    let places = Places::resolve(args, inherited, &named)?;
+    let images = images::open_all(args, named)?;
+    let mut pid_file = None;
+    let served = serve(args, &images, places, &stop, &mut pid_file);
+    // Nobody may be reading what is printed from here on: the locks are let go first.
+    let closed = images::close_all(images);
+    let code = conclude(args, served, closed);
+    drop(pid_file);
+    Ok(code)
 }
 
-fn size(what: &str, text: &str) -> anyhow::Result<u64> {
-    match parse_size(text) {
-        Ok(size) => Ok(size),
-        Err(_no_size) => bail!("Invalid {what} specified: '{text}'."),
+fn serve(
+    args: &Args,
+    images: &[Opened],
+    places: Places,
+    stop: &Stop,
+    pid_file: &mut Option<PidFile>,
+) -> anyhow::Result<Summary> {
+    let mut options = ServerOptions::default();
+    options.once = args.once;
+    options.shared = args.shared;
+    let mut server = Server::new(options);
+    places.bind(&mut server)?;
+    for image in images {
+        server.export(image.disk.clone(), image.options(args))?;
     }
-}
-
-/// Makes the image, when there is none.
-fn create_if_missing(args: &Args, size: u64) -> anyhow::Result<()> {
-    let file = &args.file;
-    let Some(format) = args.format.as_deref().map_or(Some(Format::Qed), format_named) else {
-        bail!("{}: Unknown file format '{}'", file.display(), args.format.as_deref().unwrap_or_default());
-    };
-    // Here only to wait for nobody; the creation looks again once it has the lock.
-    if fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0) {
-        return Ok(());
+    *pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
+    listen::warn_about_tcp(server.addresses(), images.iter().any(|image| image.disk.is_writable()));
+    ready::tell_ready();
+    say(&welcome::text(images, &server.addresses().cloned().collect::<Vec<_>>()));
+    let served = server.serve(stop.wait());
+    if !stop.was_told() {
+        ready::tell_stopping();
     }
-    let made = quod::block_on(async {
-        match format {
-            Format::Qed => make_qed(file, &CreateOptions::new(size)).await,
-            Format::Raw => make_raw(file, size, Existing::Keep).await,
-        }
-    });
-    match made {
-        Err(error) if error.exists_already => return Ok(()),
-        made => made?,
-    }
-    let size = size.next_multiple_of(512);
-    say(&format!("Created {}: {} ({size} bytes), {}.", file.display(), ThreeDigits(size), name_of(format)));
-    Ok(())
-}
-
-fn serve(args: &Args, disk: &Disk, socket: &Path, stop: &Stop) -> anyhow::Result<Summary> {
-    let mut options = ExportOptions::default();
-    options.read_only = args.read_only;
-    options.description = format!("{} ({})", args.file.display(), name_of(disk.format()));
-    let mut server = Server::new(ServerOptions::default());
-    server.bind_unix(socket)?;
-    server.export(disk.clone(), options)?;
-    say(&welcome(&args.file, disk, socket));
-    Ok(server.serve(stop.wait())?)
-}
-
-fn welcome(file: &Path, disk: &Disk, socket: &Path) -> String {
-    let (uri, words) = (address::uri(socket), address::qemu_words(socket));
-    let (drive, path) =
-        (address::qemu_drive(socket, disk.is_writable()), address::quoted(&socket.to_string_lossy()));
-    let mode = if disk.is_writable() { "" } else { ", read-only" };
-    let (name, size, format) = (file.display(), ThreeDigits(disk.size()), name_of(disk.format()));
-    let read_only = if disk.is_writable() { "" } else { "-r " };
-    format!(
-        "Serving {name} ({size}, {format}{mode}) on {path}\n\n\
-         \x20 nbdinfo {uri}\n\
-         \x20 nbdcopy {uri} copy.raw\n\
-         \x20 qemu-img info {words}\n\
-         \x20 qemu-io {read_only}{}{words}\n\
-         \x20 qemu-system-x86_64 -drive {drive}\n\n\
-         Ctrl-C or SIGTERM ends it.",
-        if words.starts_with("--") { "" } else { "-f raw " },
-    )
+    Ok(served?)
 }
 
 /// Tells how it ended.
-fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: quod::Result<()>) -> anyhow::Result<u8> {
-    let name = args.file.display();
+fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: Vec<(PathBuf, quod::Result<()>)>) -> u8 {
     let mut code = 0;
     let mut fail = |why: String| {
         output::complain(&why);
@@ -154,21 +153,28 @@ fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: quod::Result<(
     match served {
         Err(error) => fail(without_number(&format!("{error:#}")).to_owned()),
         Ok(Summary { cut: 0, .. }) => {}
-        Ok(summary) => fail(format!(
-            "{} clients were cut off with requests in flight: any part of their unacknowledged writes may be in {name}",
-            summary.cut
-        )),
+        Ok(summary) => {
+            let names: Vec<_> = closed.iter().map(|(file, _)| file.display().to_string()).collect();
+            fail(format!(
+                "{} clients were cut off with requests in flight: any part of their unacknowledged writes may be in {}",
+                summary.cut,
+                names.join(", ")
+            ));
+        }
     }
-    match closed {
-        Err(error) => fail(format!(
-            "{name} was not closed in order: {error}\nWhat clients wrote since their last flush that succeeded may be lost. \
-             The image is marked, and is checked when it is next opened for writing."
-        )),
-        Ok(()) if !has_served => {}
-        Ok(()) if args.read_only => say(&format!("Closed {name}.")),
-        Ok(()) => say(&format!("Closed {name}: everything written is in it, and it is clean.")),
+    for (file, closed) in closed {
+        let name = file.display();
+        match closed {
+            Err(error) => fail(format!(
+                "{name} was not closed in order: {error}\nWhat clients wrote since their last flush that succeeded may be lost. \
+                 The image is marked, and is checked when it is next opened for writing."
+            )),
+            Ok(()) if !has_served => {}
+            Ok(()) if args.read_only => say(&format!("Closed {name}.")),
+            Ok(()) => say(&format!("Closed {name}: everything written is in it, and it is clean.")),
+        }
     }
-    Ok(code)
+    code
 }
 
 /// Prints a line at once. A server goes on when standard output is gone.

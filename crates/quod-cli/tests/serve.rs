@@ -79,7 +79,7 @@ fn the_socket_is_the_owners_and_the_image_is_locked() {
     room.quod(&["create", "-q", "b.qed", "1M"]).exits(0);
     room.quod(&["serve", "--socket", "s.sock", "b.qed"]).exits(1).tells("another server is listening");
     room.quod(&["serve", "--socket", "b.qed", "b.qed"]).exits(1).tells("not a socket");
-    serving.stop("-HUP").exits(0);
+    serving.stop("-TERM").exits(0);
 }
 
 #[test]

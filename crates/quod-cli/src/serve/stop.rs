@@ -1,6 +1,6 @@
 //! Being told to stop.
 //!
-//! Role: turns SIGINT, SIGTERM and SIGHUP into a future that becomes ready.
+//! Role: turns SIGINT and SIGTERM into a future that becomes ready; says of SIGHUP that it does nothing.
 //!
 //! Invariant: a signal at any time after [`Stop::listen`] is remembered; later ones change nothing, so that a second
 //! Ctrl-C does not leave an image open.
@@ -16,6 +16,7 @@ use event_listener::Event;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::ready;
 use crate::output;
 
 /// Whether it is time to stop.
@@ -39,8 +40,12 @@ impl Stop {
         let stop = Stop { state: Arc::new(State { told: AtomicBool::new(false), changed: Event::new() }) };
         let told = stop.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for _signal in signals.forever() {
-                told.tell();
+            for signal in signals.forever() {
+                match signal {
+                    // By the log, which waits for no reader: the next signal may be one that counts.
+                    SIGHUP => tracing::warn!("SIGHUP: there is nothing to reopen; SIGTERM ends the server"),
+                    _ => told.tell(),
+                }
             }
         })?;
         Ok(stop)
@@ -49,11 +54,19 @@ impl Stop {
     fn tell(&self) {
         let first = !self.state.told.swap(true, Ordering::AcqRel);
         self.state.changed.notify(usize::MAX);
+        if first {
+            ready::tell_stopping();
+        }
         // Last: nobody may be reading, and then this waits.
         output::warn_line(match first {
-            true => "Stopping: finishing requests, then closing the image.",
+            true => "Stopping: finishing requests, then closing.",
             false => "Still stopping; this takes at most half a minute.",
         });
+    }
+
+    /// Whether one has come.
+    pub(super) fn was_told(&self) -> bool {
+        self.state.told.load(Ordering::Acquire)
     }
 
     /// Waits until a signal has come.

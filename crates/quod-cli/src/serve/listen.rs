@@ -1,0 +1,184 @@
+//! Where the server listens.
+//!
+//! Role: takes over sockets that a service manager made, and binds those that were asked for; without any, one beside
+//! the first image.
+//!
+//! Invariant: TCP only when asked for, and then standard error says who can reach the disks.
+//!
+//! Absent on purpose: listening and accepting (`quod-export`).
+
+use std::env;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process;
+
+use anyhow::{Context, bail};
+use listenfd::ListenFd;
+use quod_export::nbd::{Address, BindError, Server};
+
+use super::address::socket_path;
+use super::images::Named;
+use super::{Args, address};
+use crate::output;
+
+/// The port that NBD has.
+const PORT: u16 = 10809;
+
+/// More sockets than anybody has a use for.
+const MOST_INHERITED: u32 = 64;
+
+/// Sockets that a service manager made (systemd's protocol: LISTEN_FDS, LISTEN_PID). Call it before anything else is
+/// opened, which could be taken for one of them.
+///
+/// # Errors
+/// One is not a stream socket.
+pub(super) fn inherited() -> anyhow::Result<Vec<OwnedFd>> {
+    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    // Those of another process are not ours, which is what happens to a child that nobody meant.
+    let Some(count) = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(process::id())) else {
+        return Ok(Vec::new());
+    };
+    if count > MOST_INHERITED {
+        bail!("LISTEN_FDS={count}: at most {MOST_INHERITED} sockets can be passed to this server");
+    }
+    let mut passed = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for at in 0..passed.len() {
+        let socket = match passed.take_unix_listener(at) {
+            Ok(unix) => unix.map(OwnedFd::from),
+            Err(_not_unix) => {
+                let tcp = passed.take_tcp_listener(at);
+                tcp.with_context(|| format!("Socket {at} of LISTEN_FDS cannot be served on"))?
+                    .map(OwnedFd::from)
+            }
+        };
+        sockets.extend(socket);
+    }
+    Ok(sockets)
+}
+
+/// What to listen on.
+pub(super) struct Places {
+    inherited: Vec<OwnedFd>,
+    unix: Vec<PathBuf>,
+    /// For each the addresses that its host has; the first that works is taken.
+    tcp: Vec<Vec<SocketAddr>>,
+}
+
+impl Places {
+    /// Resolves what was asked for.
+    ///
+    /// # Errors
+    /// A name does not fit a socket, or an address means nothing.
+    pub(super) fn resolve(args: &Args, inherited: Vec<OwnedFd>, images: &[Named]) -> anyhow::Result<Self> {
+        let mut tcp = args.listen.iter().map(|text| resolve(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        if args.port.is_some() || args.bind.is_some() {
+            tcp.push(resolve_host(args.bind.as_deref(), args.port.unwrap_or(PORT))?);
+        }
+        let paths = args.socket.iter().map(|path| address::wanted_path(path));
+        let mut unix = paths.collect::<anyhow::Result<Vec<_>>>()?;
+        if let ([], [], [], Some(first)) = (&inherited[..], &unix[..], &tcp[..], images.first()) {
+            unix.push(socket_path(&first.file)?);
+        }
+        Ok(Places { inherited, unix, tcp })
+    }
+
+    /// Listens on all of them.
+    ///
+    /// # Errors
+    /// When one cannot be had.
+    pub(super) fn bind(self, server: &mut Server) -> anyhow::Result<()> {
+        for (at, socket) in self.inherited.into_iter().enumerate() {
+            server.adopt(socket).with_context(|| format!("Socket {at} of LISTEN_FDS cannot be served on"))?;
+        }
+        for path in &self.unix {
+            server.bind_unix(path)?;
+        }
+        for addresses in &self.tcp {
+            bind_first(server, addresses)?;
+        }
+        Ok(())
+    }
+}
+
+fn bind_first(server: &mut Server, addresses: &[SocketAddr]) -> Result<(), BindError> {
+    let mut last = Ok(());
+    for &address in addresses {
+        last = server.bind_tcp(address);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+/// `ADDR:PORT`, or an address or host alone, with NBD's port.
+fn resolve(text: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    if let Ok(address) = text.parse() {
+        return Ok(vec![address]);
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, PORT)]);
+    }
+    let Some((host, port)) = text.rsplit_once(':') else { return resolve_host(Some(text), PORT) };
+    let Ok(port) = port.parse() else { bail!("--listen {text}: '{port}' is not a port") };
+    resolve_host(Some(host), port)
+}
+
+/// Without a host, this machine alone.
+fn resolve_host(host: Option<&str>, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
+    let Some(host) = host else { return Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]) };
+    let found: Vec<_> = match host {
+        "" => bail!("an address to listen on is missing before port {port}"),
+        host => (host, port).to_socket_addrs().with_context(|| format!("'{host}' is no address"))?.collect(),
+    };
+    if found.is_empty() {
+        bail!("'{host}' has no address");
+    }
+    Ok(found)
+}
+
+/// Says who can reach the disks, when that is more than the owner of a socket.
+pub(super) fn warn_about_tcp<'a>(addresses: impl Iterator<Item = &'a Address>, writable: bool) {
+    let tcp: Vec<_> = addresses.filter(|address| matches!(address, Address::Tcp(_))).collect();
+    let can = if writable { "read and write" } else { "read" };
+    if let Some(open) = tcp.iter().find(|address| !address.is_local()) {
+        output::warn_line(&format_args!(
+            "Warning: there is no TLS: whoever can reach {open} can {can} what is served, and whoever sees the \
+             traffic can too."
+        ));
+    } else if let Some(local) = tcp.first() {
+        // A Unix socket would be the owner's alone; here a file's mode keeps nobody out.
+        output::warn_line(&format_args!("Every user of this machine can {can} what is served on {local}."));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_with_and_without_a_port() {
+        for (text, address) in [
+            ("127.0.0.1:1234", "127.0.0.1:1234"),
+            ("0.0.0.0", "0.0.0.0:10809"),
+            ("[::1]:7", "[::1]:7"),
+            ("[::]", "[::]:10809"),
+            ("::1", "[::1]:10809"),
+        ] {
+            assert_eq!(resolve(text).expect(text), [address.parse::<SocketAddr>().expect(address)]);
+        }
+        for text in ["localhost:", "localhost:70000", ":10809", ""] {
+            assert!(resolve(text).is_err(), "{text}");
+        }
+        assert!(
+            resolve("localhost:1").expect("it is there").iter().all(|address| address.ip().is_loopback())
+        );
+        assert_eq!(
+            resolve_host(None, 5).expect("it is an address"),
+            ["127.0.0.1:5".parse().expect("an address")]
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! How long `quod serve` lives, and whom it tells.
+
+mod common;
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::serving::Serving;
+use common::{Holder, QUOD, Ran, Room};
+
+fn room() -> Room {
+    let room = Room::new();
+    room.quod(&["create", "-q", "a.qed", "1M"]).exits(0);
+    room
+}
+
+/// Waits for a server that ends by itself.
+fn ended(serving: Serving) -> Ran {
+    let output = serving.child.wait_with_output().expect("it is our child");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+#[test]
+fn once_means_until_the_last_client_has_left() {
+    let room = room();
+    let mut serving = Serving::start(&room, &["--once", "a.qed"]);
+    let uri = serving.uri().to_owned();
+    let holder = Holder::open(&room, "qemu-io", &["-f", "raw", &uri]);
+    room.peer("qemu-io", &["-f", "raw", "-c", "write -P 9 0 64k", &uri]).exits(0);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(serving.child.try_wait().unwrap().is_none(), "one client is still there");
+    drop(holder);
+    let ran = ended(serving).exits(0);
+    assert!(ran.out.ends_with("Closed a.qed: everything written is in it, and it is clean.\n"), "{ran:?}");
+    assert!(!room.path("a.qed.sock").exists());
+    room.quod(&["io", "-r", "-c", "read -P 9 0 64k", "a.qed"]).exits(0);
+}
+
+#[test]
+fn persistent_is_the_default_and_the_later_word_counts() {
+    let room = room();
+    for options in [&["a.qed"][..], &["-t", "a.qed"], &["--once", "--persistent", "a.qed"]] {
+        let serving = Serving::start(&room, options);
+        for _ in 0..2 {
+            room.peer("qemu-io", &["-f", "raw", "-c", "read 0 512", serving.uri()]).exits(0);
+        }
+        serving.stop("-TERM").exits(0);
+    }
+    let serving = Serving::start(&room, &["-t", "--once", "a.qed"]);
+    room.peer("qemu-io", &["-f", "raw", "-c", "read 0 512", serving.uri()]).exits(0);
+    ended(serving).exits(0);
+}
+
+#[test]
+fn more_clients_than_may_share_wait_for_each_other() {
+    let room = room();
+    let serving = Serving::start(&room, &["-e", "1", "a.qed"]);
+    let uri = serving.uri().to_owned();
+    let holder = Holder::open(&room, "qemu-io", &["-f", "raw", &uri]);
+    let mut second = room.command("nbdinfo").args(["--size", &uri]).spawn().expect("nbdinfo is needed here");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(second.try_wait().unwrap().is_none(), "it waits");
+    drop(holder);
+    assert!(second.wait().unwrap().success());
+    serving.stop("-TERM").exits(0);
+}
+
+#[test]
+fn the_pid_file_is_there_as_long_as_the_server_is_ready() {
+    let room = room();
+    room.write("pid", b"999999\n");
+    let serving = Serving::start(&room, &["--pid-file", "pid", "a.qed"]);
+    assert_eq!(room.read("pid"), format!("{}\n", serving.child.id()).into_bytes());
+    serving.stop("-TERM").exits(0);
+    assert!(!room.path("pid").exists());
+    // A slip of the finger costs no disk.
+    room.copy("a.qed", "b.qed");
+    room.quod(&["serve", "--pid-file", "b.qed", "a.qed"])
+        .exits(1)
+        .tells("b.qed: exists and is not a pid file");
+    assert!(room.read("a.qed") == room.read("b.qed"));
+    room.quod(&["serve", "--pid-file", "no/such/pid", "a.qed"])
+        .exits(1)
+        .tells("the pid file cannot be written");
+    let left: Vec<_> =
+        fs::read_dir(room.path(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn the_service_manager_hears_when_it_is_ready_and_when_it_stops() {
+    let room = room();
+    let manager = UnixDatagram::bind(room.path("notify")).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let hear = || {
+        let mut bytes = [0; 100];
+        let len = manager.recv(&mut bytes).expect("it is told");
+        String::from_utf8_lossy(&bytes[..len]).trim().to_owned()
+    };
+    for options in [&["a.qed"][..], &["--once", "a.qed"]] {
+        let mut command = room.command(QUOD);
+        command.env("NOTIFY_SOCKET", room.path("notify")).arg("serve").args(options);
+        let serving = Serving::start_as(&mut command);
+        assert_eq!(hear(), "READY=1");
+        room.peer("qemu-io", &["-f", "raw", "-c", "read 0 512", serving.uri()]).exits(0);
+        match options {
+            [_] => serving.stop("-TERM").exits(0),
+            _ => ended(serving).exits(0),
+        };
+        assert_eq!(hear(), "STOPPING=1");
+    }
+    manager.set_nonblocking(true).unwrap();
+    assert!(manager.recv(&mut [0; 100]).is_err(), "each is told once");
+}
+
+#[test]
+fn a_hangup_reopens_nothing_and_says_so() {
+    let room = room();
+    let mut serving = Serving::start(&room, &["a.qed"]);
+    let hangup = Command::new("kill").args(["-HUP", &serving.child.id().to_string()]).status();
+    assert!(hangup.unwrap().success());
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(300) {
+        assert!(serving.child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    room.peer("qemu-io", &["-f", "raw", "-c", "write -P 4 0 1k", serving.uri()]).exits(0);
+    let ran = serving.stop("-TERM").exits(0);
+    assert_eq!(ran.err.matches("SIGHUP: there is nothing to reopen").count(), 1, "{ran:?}");
+}
