@@ -45,6 +45,11 @@ pub(crate) const FACTS_OF_OVER: &[Difference] = &[
     Difference { step: "info*", why: TELLS_WHAT, lines: &[("\"description\": \"over.qed (qed)\",", "")] },
 ];
 
+pub(crate) const LISTED_BY_QEMU: &[Difference] = &[
+    Difference { step: "list of qemu-nbd", why: ANY_BLOCK, lines: &[("min block: 1", "min block: 512")] },
+    Difference { step: "list of qemu-nbd", why: TELLS_WHAT, lines: &[("description: plain.qed (qed)", "")] },
+];
+
 pub(crate) const DEPTHS_OF_OVER: &[Difference] = &[
     Difference {
         step: "map depth",

@@ -75,7 +75,7 @@ fn fio_with_four_jobs() {
         "--verify_fatal=1",
         "--verify_state_save=0",
         "--randseed=1",
-        "--fdatasync=32",
+        "--fsync=32",
     ];
     check(EMPTY, const { &[Step::new("fio", JOB).keeping(ends)] }, &[]);
 }
@@ -165,7 +165,8 @@ fn qemu_io() {
                 "discard 20M 64k",
             ],
         )
-        .keeping(without_times),
+        .keeping(without_times)
+        .exiting(1),
     ];
     check(PLAIN, STEPS, &[]);
 }
