@@ -2,7 +2,7 @@
 //!
 //! Role: pure functions and plain types after the public protocol page (`doc/proto.md` of NetworkBlockDevice/nbd):
 //! the fixed newstyle handshake with all its options, requests with compact and extended headers, simple, structured
-//! and extended replies, metadata contexts.
+//! and extended replies, metadata contexts; and a client's handshake as a state machine ([`Negotiation`]).
 //!
 //! Invariant: decoding any bytes gives a value or a [`DecodeError`], never a panic and never an allocation beyond the
 //! bytes that are there; what is encoded decodes to itself. All integers are big-endian.
@@ -15,14 +15,17 @@ mod errno;
 mod export;
 mod fields;
 mod handshake;
+mod negotiation;
 mod reply;
 mod request;
+mod terms;
 
 pub use chunk::*;
 pub use context::*;
 pub use errno::*;
 pub use export::*;
 pub use handshake::*;
+pub use negotiation::*;
 pub use reply::*;
 pub use request::*;
 
