@@ -9,7 +9,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("quod-nbd", &[]),
     ("quod", &["quod-storage"]),
     ("quod-export", &["quod-nbd", "quod", "quod-storage"]),
-    ("quod-cli", &["quod-export", "quod", "quod-storage"]),
+    ("quod-remote", &["quod-nbd", "quod-storage"]),
+    ("quod-cli", &["quod-export", "quod-remote", "quod-nbd", "quod", "quod-storage"]),
     ("quod-sim", &["quod", "quod-storage"]),
     ("xtask", &["quod-sim", "quod", "quod-storage"]),
 ];
