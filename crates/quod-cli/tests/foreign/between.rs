@@ -82,7 +82,9 @@ impl Drop for Killed {
 fn retrying(room: &Room, uri: &str) -> Killed {
     let mut command = room.command("nbdkit");
     command.args(["--foreground", "--unix=front.sock", "--filter=retry", "nbd", &format!("uri={uri}")]);
-    let child = command.args(["retries=20", "retry-delay=1", "retry-exponential=no"]).spawn();
+    command.args(["retries=20", "retry-delay=1", "retry-exponential=no"]);
+    // It complains of what it is here for.
+    let child = command.stderr(Stdio::null()).spawn();
     let front = Killed(child.unwrap_or_else(|error| panic!("nbdkit is needed here: {error}")));
     let begun = Instant::now();
     while !room.path("front.sock").exists() {
