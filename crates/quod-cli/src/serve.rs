@@ -9,6 +9,7 @@
 //! Absent on purpose: the protocol (`quod-export`), and staying in the background.
 
 mod address;
+mod ending;
 mod images;
 mod listen;
 mod ready;
@@ -22,7 +23,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use quod_export::nbd::{Server, ServerOptions, Summary};
 
-use crate::open::without_number;
 use crate::output;
 use images::Opened;
 use listen::Places;
@@ -111,7 +111,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let served = serve(args, &images, places, &stop, &mut pid_file);
     // Nobody may be reading what is printed from here on: the locks are let go first.
     let closed = images::close_all(images);
-    let code = conclude(args, served, closed);
+    let code = ending::tell(ending::judge(served, closed, args.read_only));
     drop(pid_file);
     Ok(code)
 }
@@ -140,41 +140,6 @@ fn serve(
         ready::tell_stopping();
     }
     Ok(served?)
-}
-
-/// Tells how it ended.
-fn conclude(args: &Args, served: anyhow::Result<Summary>, closed: Vec<(PathBuf, quod::Result<()>)>) -> u8 {
-    let mut code = 0;
-    let mut fail = |why: String| {
-        output::complain(&why);
-        code = 1;
-    };
-    let has_served = served.is_ok();
-    match served {
-        Err(error) => fail(without_number(&format!("{error:#}")).to_owned()),
-        Ok(Summary { cut: 0, .. }) => {}
-        Ok(summary) => {
-            let names: Vec<_> = closed.iter().map(|(file, _)| file.display().to_string()).collect();
-            fail(format!(
-                "{} clients were cut off with requests in flight: any part of their unacknowledged writes may be in {}",
-                summary.cut,
-                names.join(", ")
-            ));
-        }
-    }
-    for (file, closed) in closed {
-        let name = file.display();
-        match closed {
-            Err(error) => fail(format!(
-                "{name} was not closed in order: {error}\nWhat clients wrote since their last flush that succeeded may be lost. \
-                 The image is marked, and is checked when it is next opened for writing."
-            )),
-            Ok(()) if !has_served => {}
-            Ok(()) if args.read_only => say(&format!("Closed {name}.")),
-            Ok(()) => say(&format!("Closed {name}: everything written is in it, and it is clean.")),
-        }
-    }
-    code
 }
 
 /// Prints a line at once. A server goes on when standard output is gone.

@@ -8,6 +8,7 @@
 //! Absent on purpose: what is said to a client.
 
 use std::cell::Cell;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -43,7 +44,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again when the system has run out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Descriptors left for everything that is not a connection.
+/// Descriptors left for what is opened later and is not a connection.
 const OTHER_FILES: u64 = 64;
 
 /// The clients of a server, and what they share.
@@ -259,7 +260,9 @@ async fn agree(
 /// How many connections the limit of open files leaves room for.
 fn spare_files() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX)
+    // The images of many exports, and their backing files.
+    let taken = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64;
+    usize::try_from(limit.saturating_sub(OTHER_FILES + taken)).unwrap_or(usize::MAX)
 }
 
 /// A connection that counts as open.
