@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: growing and cutting, which NBD does not have; caching.
 
+use std::cmp::Ordering;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -228,10 +229,11 @@ impl Storage for NbdStorage {
     }
 
     async fn set_len(&self, len: u64, _held: Held) -> io::Result<()> {
-        if len == self.size() {
-            return Ok(());
+        match len.cmp(&self.size()) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(io::Error::new(ErrorKind::StorageFull, "Cannot grow NBD nodes")),
+            Ordering::Less => Err(io::Error::new(ErrorKind::Unsupported, "Cannot shrink NBD nodes")),
         }
-        Err(io::Error::new(ErrorKind::Unsupported, "Cannot grow or shrink NBD nodes"))
     }
 
     async fn punch(&self, at: u64, len: u64, held: Held) -> io::Result<()> {

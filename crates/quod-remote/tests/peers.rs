@@ -85,6 +85,8 @@ fn ranges_past_the_end_are_refused_before_they_are_sent() {
     assert_eq!(kind(read(&storage, 64 * MIB - 1, 2).map(drop)), std::io::ErrorKind::UnexpectedEof);
     assert_eq!(kind(write(&storage, u64::MAX, b"x")), std::io::ErrorKind::StorageFull);
     assert_eq!(kind(block_on(storage.set_len(1, Held::NOTHING))), std::io::ErrorKind::Unsupported);
+    let longer = block_on(storage.set_len(65 * MIB, Held::NOTHING));
+    assert_eq!(kind(longer), std::io::ErrorKind::StorageFull);
     block_on(storage.set_len(64 * MIB, Held::NOTHING)).expect("that long it is");
     block_on(storage.punch(64 * MIB - 512, 4096, Held::NOTHING)).expect("what is past the end is nothing");
 }
