@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use quod::{Format, ImageInfo};
-use quod_storage::{Access, FileOpener, Opener, Storage};
+use quod_storage::{Access, Opener, Storage};
 
 use crate::open::{Target, could_not_open, system_sentence};
+use crate::place::{self, Places};
 
 /// More images than this in one chain are a mistake or an attack.
 const MAX_LAYERS: usize = 200;
@@ -28,8 +29,8 @@ pub(crate) struct Layer {
     pub(crate) format: Format,
     /// Length of the file in bytes.
     pub(crate) file_length: u64,
-    /// Bytes that it takes on the file system.
-    pub(crate) room: u64,
+    /// Bytes that it takes on the file system; a server does not tell.
+    pub(crate) room: Option<u64>,
     /// What the header says; raw images have none.
     pub(crate) header: Option<ImageInfo>,
 }
@@ -42,15 +43,24 @@ impl Layer {
         let (file_length, header) = match format {
             Format::Raw => (raw_length(path, target.access).await?, None),
             Format::Qed => {
-                let info = quod::inspect(&FileOpener, path, target.access).await;
+                let info = quod::inspect(&Places::given(path), path, target.access).await;
                 let info = info.map_err(|error| anyhow!(could_not_open(path, &error)))?;
                 (info.file_length, Some(info))
             }
         };
-        let room =
-            fs::metadata(path).with_context(|| format!("Could not stat '{}'", path.display()))?.blocks()
-                * 512;
+        let room = match place::remote_name(path) {
+            Some(_) => None,
+            None => {
+                let metadata = fs::metadata(path);
+                Some(metadata.with_context(|| format!("Could not stat '{}'", path.display()))?.blocks() * 512)
+            }
+        };
         Ok(Layer { path: path.to_owned(), format, file_length, room, header })
+    }
+
+    /// Whether a server has it.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.room.is_none()
     }
 
     /// Virtual size in bytes; a raw image ends with a whole sector.
@@ -67,6 +77,11 @@ impl Layer {
             return Ok(None);
         };
         match &backing.path {
+            _ if self.is_remote() => bail!(
+                "Could not open '{}': a server does not choose files of this machine, as '{}' would",
+                backing.name.display(),
+                place::shown(&self.path)
+            ),
             Some(path) => Ok(Some((path.clone(), backing.raw.then_some("raw")))),
             None => bail!(
                 "Could not open '{}': not a local file; local files are all that quod opens by a name in '{}'",
@@ -78,7 +93,7 @@ impl Layer {
 }
 
 async fn raw_length(path: &Path, access: Access) -> anyhow::Result<u64> {
-    let length = async { FileOpener.open(path, access).await?.length().await };
+    let length = async { Places::given(path).open(path, access).await?.length().await };
     let told = length.await;
     told.map_err(|error| anyhow!("Could not open '{}': {}", path.display(), system_sentence(&error)))
 }
@@ -90,7 +105,7 @@ pub(crate) async fn layers(top: &Target<'_>) -> anyhow::Result<Vec<Layer>> {
     let mut next = Some((top.path.to_owned(), top.format));
     while let Some((path, format)) = next {
         let layer = Layer::read(&Target { path: &path, format, access: top.access }).await?;
-        let id = FileOpener.identify(&path).await?;
+        let id = Places::given(top.path).identify(&path).await?;
         if !seen.insert(id) {
             bail!("Backing file '{}' creates an infinite loop.", path.display());
         }

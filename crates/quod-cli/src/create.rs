@@ -12,14 +12,15 @@ mod plan;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use quod::{CreateOptions, Format, NewBacking};
 use quod_storage::Existing;
 
 use crate::make::{make_qed, make_raw};
 use crate::output;
+use crate::place;
 use options::FormatOptions;
 use plan::Plan;
 
@@ -67,6 +68,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let file = args.file.as_deref().ok_or_else(|| anyhow!("Expecting image file name"))?;
+    if place::remote_name(Path::new(file)).is_some() {
+        bail!("{}: images are made in local files only", Path::new(file).display());
+    }
     let options = FormatOptions::gather(args, file)?;
     let plan = Plan::make(file, options, args.backing_unsafe)?;
     let told = if args.quiet { Ok(()) } else { writeln!(out, "{plan}").and_then(|()| out.flush()) };

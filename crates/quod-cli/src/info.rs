@@ -15,6 +15,7 @@ use crate::chain::{self, Layer};
 use crate::json;
 use crate::open::{self, Source};
 use crate::output::{self, OutputFormat};
+use crate::place;
 use crate::sizes::ThreeDigits;
 
 /// Show format, size and backing file of an image.
@@ -66,30 +67,31 @@ fn print_all(out: &mut impl Write, layers: &[Layer]) -> anyhow::Result<()> {
 }
 
 fn print_one(out: &mut impl Write, layer: &Layer) -> anyhow::Result<()> {
-    let (path, size, room) = (layer.path.display(), layer.size(), ThreeDigits(layer.room));
+    let (path, size) = (place::shown(&layer.path), layer.size());
+    let room = layer.room.map_or("unavailable".to_owned(), |room| ThreeDigits(room).to_string());
     writeln!(out, "image: {path}")?;
     writeln!(out, "file format: {}", open::name_of(layer.format))?;
     writeln!(out, "virtual size: {} ({size} bytes)", ThreeDigits(size))?;
     writeln!(out, "disk size: {room}")?;
     if let Some(header) = &layer.header {
-        print_header(out, header)?;
+        print_header(out, layer, header)?;
     }
     let length = whole_sectors(layer.file_length);
     writeln!(out, "Child node '/file':")?;
     writeln!(out, "    filename: {path}")?;
-    writeln!(out, "    protocol type: file")?;
+    writeln!(out, "    protocol type: {}", protocol(layer))?;
     writeln!(out, "    file length: {} ({length} bytes)", ThreeDigits(length))?;
     writeln!(out, "    disk size: {room}")?;
     Ok(())
 }
 
-fn print_header(out: &mut impl Write, header: &ImageInfo) -> anyhow::Result<()> {
+fn print_header(out: &mut impl Write, layer: &Layer, header: &ImageInfo) -> anyhow::Result<()> {
     writeln!(out, "cluster_size: {}", header.cluster_size)?;
     if header.dirty {
         writeln!(out, "cleanly shut down: no")?;
     }
     if let Some(backing) = &header.backing {
-        let actual = full_name(backing);
+        let actual = full_name(layer, backing);
         if backing.name == *actual {
             writeln!(out, "backing file: {actual}")?;
         } else {
@@ -102,10 +104,16 @@ fn print_header(out: &mut impl Write, header: &ImageInfo) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn full_name(backing: &BackingName) -> String {
+/// How the bytes of the file are had.
+fn protocol(layer: &Layer) -> &'static str {
+    if layer.is_remote() { "nbd" } else { "file" }
+}
+
+/// A name in the header of a remote image stands for nothing here.
+fn full_name(layer: &Layer, backing: &BackingName) -> String {
     match &backing.path {
-        Some(path) => path.display().to_string(),
-        None => backing.name.display().to_string(),
+        Some(path) if !layer.is_remote() => path.display().to_string(),
+        _ => backing.name.display().to_string(),
     }
 }
 
@@ -125,12 +133,14 @@ struct ImageJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster_size: Option<u64>,
     format: &'static str,
-    actual_size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     full_backing_filename: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backing_filename: Option<String>,
-    dirty_flag: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty_flag: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -146,9 +156,12 @@ struct FileJson {
     virtual_size: u64,
     filename: String,
     format: &'static str,
-    actual_size: u64,
-    format_specific: SpecificJson,
-    dirty_flag: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format_specific: Option<SpecificJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty_flag: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -162,17 +175,18 @@ struct EmptyJson {}
 
 impl ImageJson {
     fn of(layer: &Layer) -> Self {
-        let filename = layer.path.display().to_string();
+        let filename = place::shown(&layer.path);
+        let is_local = !layer.is_remote();
         let header = layer.header.as_ref();
         let backing = header.and_then(|header| header.backing.as_ref());
         let file = FileJson {
             children: [],
             virtual_size: whole_sectors(layer.file_length),
             filename: filename.clone(),
-            format: "file",
+            format: protocol(layer),
             actual_size: layer.room,
-            format_specific: SpecificJson { r#type: "file", data: EmptyJson {} },
-            dirty_flag: false,
+            format_specific: is_local.then_some(SpecificJson { r#type: "file", data: EmptyJson {} }),
+            dirty_flag: is_local.then_some(false),
         };
         ImageJson {
             children: [ChildJson { name: "file", info: file }],
@@ -182,9 +196,9 @@ impl ImageJson {
             cluster_size: header.map(|header| header.cluster_size),
             format: open::name_of(layer.format),
             actual_size: layer.room,
-            full_backing_filename: backing.map(full_name),
+            full_backing_filename: backing.map(|backing| full_name(layer, backing)),
             backing_filename: backing.map(|backing| backing.name.display().to_string()),
-            dirty_flag: header.is_some_and(|header| header.dirty),
+            dirty_flag: header.map(|header| header.dirty).or(is_local.then_some(false)),
         }
     }
 }

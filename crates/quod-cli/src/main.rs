@@ -19,6 +19,7 @@ mod man;
 mod map;
 mod open;
 mod output;
+mod place;
 mod runs;
 mod serve;
 mod sizes;

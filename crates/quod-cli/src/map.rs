@@ -6,14 +6,13 @@
 //!
 //! Absent on purpose: reading data. A run of zero bytes in an allocated cluster is data.
 
-use std::io::Write;
-use std::path::Path;
-
 use anyhow::{anyhow, bail};
 use quod::BlockKind;
+use std::io::Write;
 
-use crate::open::{Disk, Source, errno_sentence};
+use crate::open::{Source, errno_sentence};
 use crate::output::{self, OutputFormat};
+use crate::place::{self, AnyDisk};
 use crate::runs::{Run, Runs};
 use crate::sizes::{self, SizeError, parse_size};
 
@@ -71,8 +70,8 @@ fn unreadable(error: &quod::Error) -> anyhow::Error {
     anyhow!("Could not read file metadata: {} ({error})", errno_sentence(error))
 }
 
-async fn list(disk: &Disk, start: u64, end: u64, out: &mut impl Write) -> anyhow::Result<()> {
-    let files: Vec<&Path> = disk.chain().collect();
+async fn list(disk: &AnyDisk, start: u64, end: u64, out: &mut impl Write) -> anyhow::Result<()> {
+    let files: Vec<String> = disk.chain().map(place::shown).collect();
     writeln!(out, "{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to")?;
     let mut runs = Runs::of(disk, start, end);
     while let Some(run) = runs.next().await.map_err(|error| unreadable(&error))? {
@@ -80,7 +79,7 @@ async fn list(disk: &Disk, start: u64, end: u64, out: &mut impl Write) -> anyhow
             continue;
         };
         let [at, len, there] = [run.start, run.len, file_offset].map(hex);
-        writeln!(out, "{at:<16}{len:<16}{there:<16}{}", file.display())?;
+        writeln!(out, "{at:<16}{len:<16}{there:<16}{file}")?;
     }
     Ok(())
 }
@@ -90,7 +89,7 @@ fn hex(number: u64) -> String {
     if number == 0 { "0".to_owned() } else { format!("{number:#x}") }
 }
 
-async fn list_json(disk: &Disk, start: u64, end: u64, out: &mut impl Write) -> anyhow::Result<()> {
+async fn list_json(disk: &AnyDisk, start: u64, end: u64, out: &mut impl Write) -> anyhow::Result<()> {
     write!(out, "[")?;
     let mut runs = Runs::of(disk, start, end);
     let mut separator = "";

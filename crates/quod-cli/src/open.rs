@@ -2,7 +2,7 @@
 //!
 //! Role: resolves name, format and sharing once, opens, and words what stands in the way as the reference tools do.
 //!
-//! Invariant: a name from a header is followed to local files only.
+//! Invariant: a name from a header is followed to local files only, and that of a remote image to none.
 //!
 //! Absent on purpose: what a header says about backing files (`chain.rs`).
 
@@ -10,8 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
-use quod::{BackingPolicy, Error, ErrorKind, Format, Image, OpenOptions};
-use quod_storage::{Access, FileOpener, FileStorage};
+use quod::{Error, ErrorKind, Format, Image, OpenOptions};
+use quod_storage::{Access, FileOpener, FileStorage, Opener};
+
+use crate::place::{self, AnyDisk, Places};
 
 /// An open image in a local file.
 pub(crate) type Disk = Image<FileStorage>;
@@ -25,7 +27,7 @@ pub(crate) struct Source {
     /// Let another process have FILE open for writing; what is read may change underneath
     #[arg(short = 'U', long)]
     pub(crate) force_share: bool,
-    /// The image file
+    /// The image file, or an export: nbd://HOST/NAME, nbd+unix:///NAME?socket=PATH, and nbds for TLS
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }
@@ -57,7 +59,9 @@ impl<'a> Target<'a> {
     pub(crate) async fn format(&self) -> anyhow::Result<Format> {
         let told = match self.format {
             Some(name) => format_named(name).ok_or_else(|| format!("Unknown driver '{name}'")),
-            None => quod::probe(&FileOpener, self.path).await.map_err(|error| sentence(self.path, &error)),
+            None => quod::probe(&Places::given(self.path), self.path)
+                .await
+                .map_err(|error| sentence(self.path, &error)),
         };
         told.map_err(|why| anyhow!("Could not open '{}': {why}", self.path.display()))
     }
@@ -66,23 +70,33 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// `Could not open 'FILE': ...`
-    pub(crate) async fn open(&self) -> anyhow::Result<Disk> {
-        self.open_with(quod::DEFAULT_CACHE_BYTES).await
+    pub(crate) async fn open(&self) -> anyhow::Result<AnyDisk> {
+        self.open_by(&Places::given(self.path), quod::DEFAULT_CACHE_BYTES).await
     }
 
-    /// As [`open`](Target::open), with a budget for the table cache in bytes.
+    /// As [`open`](Target::open), but in a local file, and with a budget for the table cache in bytes.
     ///
     /// # Errors
     /// `Could not open 'FILE': ...`
     pub(crate) async fn open_with(&self, cache_bytes: usize) -> anyhow::Result<Disk> {
+        if place::remote_name(self.path).is_some() {
+            bail!("Could not open '{}': only local files are served", self.path.display());
+        }
+        self.open_by(&FileOpener, cache_bytes).await
+    }
+
+    async fn open_by<O: Opener>(&self, opener: &O, cache_bytes: usize) -> anyhow::Result<Image<O::Storage>>
+    where
+        O::Storage: Clone,
+    {
         let mut options = OpenOptions::new(self.access);
         options.format = match self.format {
             Some(_) => Some(self.format().await?),
             None => None,
         };
-        options.backing = BackingPolicy::Local;
+        options.backing = place::backing_policy(self.path);
         options.cache_bytes = cache_bytes;
-        match Disk::open(&FileOpener, self.path, &options).await {
+        match Image::open(opener, self.path, &options).await {
             Ok(disk) => Ok(disk),
             Err(error) => bail!(could_not_open(self.path, &error)),
         }

@@ -9,7 +9,7 @@
 
 use quod::{BlockKind, Error};
 
-use crate::open::Disk;
+use crate::place::AnyDisk;
 
 /// A run of guest bytes of one kind out of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Run {
 
 /// The runs of a range of an image.
 pub(crate) struct Runs<'a> {
-    disk: &'a Disk,
+    disk: &'a AnyDisk,
     at: u64,
     end: u64,
     ahead: Option<Result<Run, Error>>,
@@ -69,7 +69,7 @@ pub(crate) struct Runs<'a> {
 
 impl<'a> Runs<'a> {
     /// The runs from `start` to `end`, or to the end of the disk.
-    pub(crate) fn of(disk: &'a Disk, start: u64, end: u64) -> Self {
+    pub(crate) fn of(disk: &'a AnyDisk, start: u64, end: u64) -> Self {
         Runs { disk, at: start, end: end.min(disk.size()), ahead: None }
     }
 

@@ -9,7 +9,8 @@ use std::path::Path;
 use anyhow::anyhow;
 use quod_storage::Buffer;
 
-use crate::open::{Disk, Target, errno_sentence};
+use crate::open::{Target, errno_sentence};
+use crate::place::AnyDisk;
 use crate::runs::{Run, Runs};
 
 const CANNOT_OPEN: u8 = 2;
@@ -32,7 +33,7 @@ impl From<std::io::Error> for Failure {
 /// One of the two images, open.
 pub(super) struct Side<'a> {
     path: &'a Path,
-    pub(super) disk: Disk,
+    pub(super) disk: AnyDisk,
 }
 
 impl<'a> Side<'a> {

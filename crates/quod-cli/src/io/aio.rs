@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::command::{Range, Read, Style, Write};
 use super::transfer::{self, Content, Fault};
-use crate::open::Disk;
+use crate::place::AnyDisk;
 
 /// Requests that run at a time: with their pieces they take 256 MiB.
 const MOST: usize = 32;
@@ -34,7 +34,7 @@ pub(super) enum Job {
 
 impl Job {
     /// Runs it.
-    pub(super) fn run(self, disk: &Disk) -> Outcome {
+    pub(super) fn run(self, disk: &AnyDisk) -> Outcome {
         let begun = Instant::now();
         let result = quod::block_on(async {
             match &self {
@@ -73,7 +73,7 @@ impl Aside {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(super) fn begin(&mut self, disk: Disk, job: Job) -> io::Result<()> {
+    pub(super) fn begin(&mut self, disk: AnyDisk, job: Job) -> io::Result<()> {
         self.running.push(thread::Builder::new().spawn(move || job.run(&disk))?);
         Ok(())
     }

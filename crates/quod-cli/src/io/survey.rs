@@ -12,14 +12,14 @@ use super::command::Range;
 
 use super::transfer::Fault;
 use super::trouble::Trouble;
-use crate::open::Disk;
+use crate::place::AnyDisk;
 use crate::runs::Runs;
 use crate::sizes::Amount;
 
 const SECTOR: u64 = 512;
 
 /// Lists what the image itself has and what it has not.
-pub(super) fn map(disk: &Disk, out: &mut impl Write) -> Result<(), Trouble> {
+pub(super) fn map(disk: &AnyDisk, out: &mut impl Write) -> Result<(), Trouble> {
     let mut joined: Option<(Range, bool)> = None;
     let mut runs = Runs::of(disk, 0, disk.size());
     loop {
@@ -49,7 +49,7 @@ fn print_range(range: Option<(Range, bool)>, out: &mut impl Write) -> Result<(),
 }
 
 /// Counts the bytes of a range that the image itself has.
-pub(super) fn alloc(disk: &Disk, range: Range, out: &mut impl Write) -> Result<(), Trouble> {
+pub(super) fn alloc(disk: &AnyDisk, range: Range, out: &mut impl Write) -> Result<(), Trouble> {
     let end = range.at.saturating_add(range.len).min(disk.size());
     let mut runs = Runs::of(disk, range.at, end);
     let mut here = 0;
@@ -63,7 +63,7 @@ pub(super) fn alloc(disk: &Disk, range: Range, out: &mut impl Write) -> Result<(
 }
 
 /// Grows the disk. A raw one ends with a whole sector.
-pub(super) fn truncate(disk: &Disk, size: u64) -> Result<(), Trouble> {
+pub(super) fn truncate(disk: &AnyDisk, size: u64) -> Result<(), Trouble> {
     if size < disk.size() {
         return Err(Trouble::Complaint("Shrinking images is currently not supported".to_owned()));
     }

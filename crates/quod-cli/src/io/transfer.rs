@@ -14,7 +14,8 @@ use quod_storage::Buffer;
 
 use super::command::{Range, Read, What, Write};
 use super::print;
-use crate::open::{Disk, errno_sentence};
+use crate::open::errno_sentence;
+use crate::place::AnyDisk;
 
 /// Bytes that are read or written at a time.
 pub(super) const PIECE: u64 = 8 << 20;
@@ -87,7 +88,7 @@ fn read_file(name: &str, len: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Judges a range before anything is done.
-fn inside(disk: &Disk, range: Range) -> Result<(), Fault> {
+fn inside(disk: &AnyDisk, range: Range) -> Result<(), Fault> {
     let size = disk.size();
     match range.at.checked_add(range.len) {
         Some(end) if end <= size => Ok(()),
@@ -109,7 +110,7 @@ fn pieces(range: Range) -> impl Iterator<Item = Range> {
 }
 
 /// Reads, and tells whether what was to be verified is right.
-pub(super) async fn read(disk: &Disk, read: &Read) -> Result<bool, Fault> {
+pub(super) async fn read(disk: &AnyDisk, read: &Read) -> Result<bool, Fault> {
     if read.vm_state {
         return Err(Fault::unsupported("raw and QED images have no VM state"));
     }
@@ -131,7 +132,7 @@ fn verified(bytes: &[u8], at: u64, part: Range) -> &[u8] {
 }
 
 /// Reads again and dumps.
-pub(super) async fn dump(disk: &Disk, range: Range, out: &mut impl io::Write) -> anyhow::Result<()> {
+pub(super) async fn dump(disk: &AnyDisk, range: Range, out: &mut impl io::Write) -> anyhow::Result<()> {
     for piece in pieces(range) {
         let bytes = disk.read(piece.at, Buffer::zeroed(piece.len as usize)).await?;
         print::dump(out, piece.at, &bytes)?;
@@ -140,7 +141,7 @@ pub(super) async fn dump(disk: &Disk, range: Range, out: &mut impl io::Write) ->
 }
 
 /// Writes.
-pub(super) async fn write(disk: &Disk, write: &Write, content: &Content) -> Result<(), Fault> {
+pub(super) async fn write(disk: &AnyDisk, write: &Write, content: &Content) -> Result<(), Fault> {
     if write.unsupported {
         return Err(Fault::unsupported("raw and QED images have neither VM state nor compression"));
     }
@@ -164,7 +165,7 @@ pub(super) async fn write(disk: &Disk, write: &Write, content: &Content) -> Resu
 }
 
 /// Discards.
-pub(super) async fn discard(disk: &Disk, range: Range) -> Result<(), Fault> {
+pub(super) async fn discard(disk: &AnyDisk, range: Range) -> Result<(), Fault> {
     inside(disk, range)?;
     Ok(disk.discard(range.at, range.len, Fua::No).await?)
 }

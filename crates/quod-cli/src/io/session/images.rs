@@ -15,13 +15,14 @@ use quod_storage::Access;
 use super::super::command::{Open, Reopen};
 use super::super::trouble::{Done, Trouble};
 use super::Session;
-use crate::open::{Disk, Target};
+use crate::open::Target;
+use crate::place::AnyDisk;
 
 pub(in crate::io) const SHARED_WRITER: &str = "force-share=on can only be used with read-only images";
 
 /// An image, and how it was opened.
 pub(super) struct OpenDisk {
-    pub(super) disk: Disk,
+    pub(super) disk: AnyDisk,
     path: PathBuf,
     format: Option<String>,
     access: Access,

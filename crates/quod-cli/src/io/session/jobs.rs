@@ -11,7 +11,7 @@ use super::super::command::Way;
 use super::super::trouble::{Done, Trouble, tell};
 use super::super::{print, transfer};
 use super::Session;
-use crate::open::Disk;
+use crate::place::AnyDisk;
 
 impl<W: Write> Session<W> {
     pub(super) fn request(&mut self, way: Way, job: Job) -> Done {
@@ -38,7 +38,7 @@ impl<W: Write> Session<W> {
     }
 
     /// Prints what became of a request; wrong bytes are a failure.
-    fn report(&mut self, disk: &Disk, Outcome { job, result, took }: Outcome) -> Done {
+    fn report(&mut self, disk: &AnyDisk, Outcome { job, result, took }: Outcome) -> Done {
         let (verb, word, range, style) = match &job {
             Job::Read(read) => ("read", read.word, read.range, read.style),
             Job::Write(write, _) => ("wrote", write.word, write.range, write.style),
