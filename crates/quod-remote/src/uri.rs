@@ -1,6 +1,6 @@
 //! Names of exports: `nbd://`, `nbds://`, `nbd+unix://` and `nbds+unix://`.
 //!
-//! Role: [`NbdUri`] after the NBD URI specification (`doc/uri.md` of NetworkBlockDevice/nbd), as a server's place, an
+//! Role: [`NbdUri`] after the NBD URI specification of NetworkBlockDevice/nbd, as a server's place, an
 //! export's name, and what TLS needs.
 //!
 //! Invariant: every parameter is understood or refused, so that a misspelt `tls-` one never weakens a connection.

@@ -21,21 +21,21 @@ use event_listener::{Event, listener};
 use futures_lite::future::{or, yield_now};
 use rustix::process::{Resource, getrlimit};
 
-use super::budget::{Pool, Share};
 use super::closing::Closing;
 use super::export::Export;
 use super::exports::{Exports, Offer};
 use super::fault::Fault;
+use super::handshake::negotiation::{Encryption, Outcome};
+use super::handshake::session::Session;
 use super::handshake::{greet, shake};
-use super::inbox::Inbox;
 use super::listener::Door;
-use super::negotiation::{Encryption, Outcome};
 use super::options::ServerOptions;
-use super::session::Session;
 use super::stream::Socket;
-use super::tls::Tls;
+use super::stream::inbox::Inbox;
+use super::stream::tls::Tls;
+use super::stream::transport::{TlsStream, Transport};
 use super::transmission::Connection;
-use super::transport::{TlsStream, Transport};
+use super::transmission::budget::{Pool, Share};
 use super::warnings::Warnings;
 
 /// How often the images' upkeep is done.

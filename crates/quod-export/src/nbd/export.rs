@@ -17,8 +17,8 @@ use quod_nbd::{
 };
 use quod_storage::FileStorage;
 
-use super::offload::{Offload, Pace};
-use super::recycle::Recycler;
+use super::transmission::offload::{Offload, Pace};
+use super::transmission::recycle::Recycler;
 use super::warnings::Warnings;
 
 /// Any offset and length will do.

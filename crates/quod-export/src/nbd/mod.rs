@@ -11,32 +11,18 @@
 //!
 //! Absent on purpose: signals, files, and everything that an image format means.
 
-mod answer;
-mod budget;
 mod clients;
 mod closing;
 mod export;
 mod exports;
 mod fault;
 mod handshake;
-mod inbox;
 mod listener;
-mod negotiation;
-mod offload;
 mod options;
-mod outbox;
-mod patience;
-mod perform;
-mod plan;
-mod recycle;
 mod server;
-mod session;
 mod socket;
-mod status;
 mod stream;
-mod tls;
 mod transmission;
-mod transport;
 mod warnings;
 
 pub use exports::NameTaken;
@@ -44,4 +30,4 @@ pub use listener::Address;
 pub use options::{ExportOptions, ServerOptions};
 pub use server::{Server, Summary};
 pub use socket::BindError;
-pub use tls::{Tls, TlsClients, TlsError, TlsMode};
+pub use stream::tls::{Tls, TlsClients, TlsError, TlsMode};

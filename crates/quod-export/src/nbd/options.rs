@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::tls::Tls;
+use super::stream::tls::Tls;
 
 /// What to call an export, and what its clients may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -22,9 +22,9 @@ use quod_storage::FileStorage;
 use super::clients::Clients;
 use super::exports::{NameTaken, Offer};
 use super::listener::{Address, Listener};
-use super::offload::THREADS;
 use super::options::{ExportOptions, ServerOptions};
 use super::socket::BindError;
+use super::transmission::offload::THREADS;
 
 /// An NBD server: what it serves, and where. The names of its sockets go when this is dropped.
 #[derive(Debug)]

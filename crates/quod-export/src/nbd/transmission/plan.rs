@@ -12,9 +12,9 @@ use quod_nbd::{
 };
 
 use super::answer::Refusal;
-use super::export::Export;
-use super::session::{Context, Contexts, Session};
 use super::status::MAX_EXTENTS;
+use crate::nbd::export::Export;
+use crate::nbd::handshake::session::{Context, Contexts, Session};
 
 /// The longest payload of a BLOCK_STATUS that is looked at, in bytes: every context named several times.
 const MAX_SELECTION: u64 = 256;

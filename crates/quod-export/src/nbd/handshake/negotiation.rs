@@ -18,10 +18,10 @@ use quod_nbd::{
     encode_option_reply, encode_server,
 };
 
-use super::export::Export;
-use super::exports::Exports;
-use super::fault::Fault;
 use super::session::{Context, Contexts, Session};
+use crate::nbd::export::Export;
+use crate::nbd::exports::Exports;
+use crate::nbd::fault::Fault;
 
 /// How a handshake ended.
 pub(crate) enum Outcome {

@@ -13,10 +13,10 @@ use quod_storage::{Buffer, FileStorage};
 
 use super::answer::Piece;
 use super::plan::Extents;
-use super::session::{Context, Contexts};
+use crate::nbd::handshake::session::{Context, Contexts};
 
 /// Extents told for a context at a time; the client asks again for what lies behind them.
-pub(super) const MAX_EXTENTS: usize = 2048;
+pub(crate) const MAX_EXTENTS: usize = 2048;
 
 /// Runs looked at for one request, joined or not.
 const MAX_STEPS: usize = 8192;
@@ -45,7 +45,7 @@ fn flags_of(context: Context, status: &BlockStatus) -> u64 {
 ///
 /// # Errors
 /// As [`Image::block_status`], when not even the first extent can be told.
-pub(super) async fn extents(
+pub(crate) async fn extents(
     image: &Image<FileStorage>,
     at: u64,
     len: u64,
@@ -98,7 +98,7 @@ impl Told {
 ///
 /// # Errors
 /// As [`Image::read`].
-pub(super) async fn read_pieces(
+pub(crate) async fn read_pieces(
     image: &Image<FileStorage>,
     at: u64,
     len: u64,

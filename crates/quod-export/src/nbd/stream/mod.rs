@@ -7,6 +7,11 @@
 //!
 //! Absent on purpose: buffering, and any protocol. TLS is a further implementation.
 
+pub(crate) mod inbox;
+pub(crate) mod patience;
+pub(crate) mod tls;
+pub(crate) mod transport;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 

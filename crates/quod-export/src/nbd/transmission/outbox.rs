@@ -19,10 +19,10 @@ use smallvec::SmallVec;
 
 use super::answer::{Asked, Message, Outcome, Refusal};
 use super::budget::{Permit, Share};
-use super::fault::Fault;
-use super::patience::Patience;
 use super::recycle::Recycler;
-use super::stream::Stream;
+use crate::nbd::fault::Fault;
+use crate::nbd::stream::Stream;
+use crate::nbd::stream::patience::Patience;
 
 /// Parts of messages that are offered to the stream at a time; the system takes 1,024.
 const MAX_PARTS: usize = 256;

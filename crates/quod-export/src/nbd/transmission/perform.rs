@@ -13,9 +13,9 @@ use quod_nbd::{Errno, Request};
 use quod_storage::{Buffer, FileStorage};
 
 use super::answer::{Answer, Outcome, Refusal};
-use super::export::Export;
 use super::plan::{Fragments, Plan};
 use super::status;
+use crate::nbd::export::Export;
 
 /// Bytes that are cleared or discarded before other requests get the thread.
 const STRETCH: u64 = 1 << 30;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::stream::{Socket, Stream};
+use super::{Socket, Stream};
 
 /// Bytes to be sent that TLS takes over at a time.
 const HELD_BACK: usize = 256 << 10;

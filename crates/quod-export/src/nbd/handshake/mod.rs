@@ -7,6 +7,9 @@
 //!
 //! Absent on purpose: a time limit (the server drops the handshake), and what is answered (`negotiation.rs`).
 
+pub(crate) mod negotiation;
+pub(crate) mod session;
+
 use std::io::{self, IoSlice};
 
 use quod_nbd::{
@@ -14,11 +17,11 @@ use quod_nbd::{
     OptionHeader, encode_greeting,
 };
 
-use super::exports::Exports;
-use super::fault::Fault;
-use super::inbox::Inbox;
-use super::negotiation::{Encryption, Negotiation, Outcome};
-use super::stream::Stream;
+use self::negotiation::{Encryption, Negotiation, Outcome};
+use crate::nbd::exports::Exports;
+use crate::nbd::fault::Fault;
+use crate::nbd::stream::Stream;
+use crate::nbd::stream::inbox::Inbox;
 
 /// Longest data of an option that is looked at, in bytes: a name of full length and every kind of information that
 /// anybody has thought of so far.

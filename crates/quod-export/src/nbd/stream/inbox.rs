@@ -9,8 +9,8 @@
 
 use std::io::{self, IoSliceMut};
 
-use super::fault::Fault;
-use super::stream::Stream;
+use super::Stream;
+use crate::nbd::fault::Fault;
 
 /// Bytes read ahead at most: a batch of small writes with their payloads.
 const CAPACITY: usize = 64 << 10;

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use super::negotiation::Encryption;
+use crate::nbd::handshake::negotiation::Encryption;
 
 /// The files of a directory of certificates, named as QEMU, libnbd and nbdkit name them.
 const CERTIFICATES: &str = "server-cert.pem";
@@ -50,7 +50,7 @@ pub struct TlsError {
 /// TLS as a server offers it: versions 1.2 and 1.3, with certificates.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    pub(super) config: Arc<ServerConfig>,
+    pub(crate) config: Arc<ServerConfig>,
     mode: TlsMode,
 }
 
@@ -82,7 +82,7 @@ impl Tls {
     }
 
     /// What a connection begins with.
-    pub(super) fn encryption(&self) -> Encryption {
+    pub(crate) fn encryption(&self) -> Encryption {
         match self.mode {
             TlsMode::Offered => Encryption::Offered,
             TlsMode::Required => Encryption::Required,
