@@ -13,6 +13,7 @@ mod ending;
 mod images;
 mod listen;
 mod ready;
+mod secure;
 mod stop;
 mod welcome;
 
@@ -21,12 +22,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use quod_export::nbd::{Server, ServerOptions, Summary};
+use quod_export::nbd::{Server, ServerOptions, Summary, Tls};
 
 use crate::output;
 use images::Opened;
 use listen::Places;
 use ready::PidFile;
+use secure::TlsArgs;
 use stop::Stop;
 
 /// Serve images over NBD on a Unix socket or TCP until Ctrl-C or SIGTERM.
@@ -45,13 +47,14 @@ use stop::Stop;
   quod serve a.qed b.qed                       two exports: a.qed (also the default one) and b.qed
   quod serve --export root=a.qed --export data=/srv/b.qed --socket vm.sock
   quod serve --listen 127.0.0.1:10809 disk.qed
+  quod serve --listen 0.0.0.0 --tls-certificates /etc/pki/quod --tls-verify-peer disk.qed
   quod serve --once --shared 1 disk.qed        for one client, until it leaves
   nbdinfo 'nbd+unix:///?socket=disk.qed.sock'  in another terminal")]
 pub(crate) struct Args {
     /// A Unix socket that clients connect to; the first FILE.sock when no place to listen is given. May be repeated
     #[arg(short = 'k', long, value_name = "PATH")]
     socket: Vec<PathBuf>,
-    /// Listen on TCP, without TLS: whoever can reach the address is a client. Port 10809 when not given, 0 is any that
+    /// Listen on TCP; without TLS, whoever can reach the address is a client. Port 10809 when not given, 0 is any that
     /// is free. May be repeated
     #[arg(long, value_name = "ADDR[:PORT]")]
     listen: Vec<String>,
@@ -61,6 +64,8 @@ pub(crate) struct Args {
     /// As --listen, on port 10809 unless --port names another one
     #[arg(short, long, value_name = "ADDR")]
     bind: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Refuse writes, and open the images for reading only
     #[arg(short, long)]
     read_only: bool,
@@ -104,11 +109,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let inherited = listen::inherited()?;
     let stop = Stop::listen().context("Signals cannot be received")?;
     let named = images::named(args)?;
+    let tls = args.tls.resolve()?;
     // Before anything is made: a server needs a place to be found at.
     let places = Places::resolve(args, inherited, &named)?;
     let images = images::open_all(args, named)?;
     let mut pid_file = None;
-    let served = serve(args, &images, places, &stop, &mut pid_file);
+    let served = serve(args, &images, places, tls, &stop, &mut pid_file);
     // Nobody may be reading what is printed from here on: the locks are let go first.
     let closed = images::close_all(images);
     let code = ending::tell(ending::judge(served, closed, args.read_only));
@@ -120,10 +126,12 @@ fn serve(
     args: &Args,
     images: &[Opened],
     places: Places,
+    tls: Option<Tls>,
     stop: &Stop,
     pid_file: &mut Option<PidFile>,
 ) -> anyhow::Result<Summary> {
     let mut options = ServerOptions::default();
+    options.tls = tls;
     options.once = args.once;
     options.shared = args.shared;
     let mut server = Server::new(options);
@@ -132,9 +140,11 @@ fn serve(
         server.export(image.disk.clone(), image.options(args))?;
     }
     *pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
-    listen::warn_about_tcp(server.addresses(), images.iter().any(|image| image.disk.is_writable()));
+    if args.tls.required().is_none() {
+        listen::warn_about_tcp(server.addresses(), images.iter().any(|image| image.disk.is_writable()));
+    }
     ready::tell_ready();
-    say(&welcome::text(images, &server.addresses().cloned().collect::<Vec<_>>()));
+    say(&welcome::text(images, &server.addresses().cloned().collect::<Vec<_>>(), args.tls.required()));
     let served = server.serve(stop.wait());
     if !stop.was_told() {
         ready::tell_stopping();

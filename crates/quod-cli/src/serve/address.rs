@@ -100,13 +100,27 @@ impl<'a> Target<'a> {
 
     /// The NBD URI, quoted for a shell.
     pub(super) fn uri(&self) -> String {
+        self.uri_by("nbd", "")
+    }
+
+    /// The NBD URI for a client that finds its certificates in that directory, quoted for a shell.
+    pub(super) fn tls_uri(&self, certificates: &Path) -> String {
+        let certificates = escaped(certificates.as_os_str().as_bytes());
+        let joint = if matches!(self.place, Place::Unix(_)) { '&' } else { '?' };
+        self.uri_by("nbds", &format!("{joint}tls-certificates={certificates}"))
+    }
+
+    fn uri_by(&self, scheme: &str, parameters: &str) -> String {
         let export = escaped(self.export.as_bytes());
         match self.place {
             Place::Unix(path) => {
-                format!("'nbd+unix:///{export}?socket={}'", escaped(path.as_os_str().as_bytes()))
+                let socket = escaped(path.as_os_str().as_bytes());
+                format!("'{scheme}+unix:///{export}?socket={socket}{parameters}'")
             }
-            Place::Tcp { host: IpAddr::V6(host), port } => format!("'nbd://[{host}]:{port}/{export}'"),
-            Place::Tcp { host, port } => format!("'nbd://{host}:{port}/{export}'"),
+            Place::Tcp { host: IpAddr::V6(host), port } => {
+                format!("'{scheme}://[{host}]:{port}/{export}{parameters}'")
+            }
+            Place::Tcp { host, port } => format!("'{scheme}://{host}:{port}/{export}{parameters}'"),
         }
     }
 

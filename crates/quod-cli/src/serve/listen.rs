@@ -146,7 +146,7 @@ pub(super) fn warn_about_tcp<'a>(addresses: impl Iterator<Item = &'a Address>, w
     let can = if writable { "read and write" } else { "read" };
     if let Some(open) = tcp.iter().find(|address| !address.is_local()) {
         output::warn_line(&format_args!(
-            "Warning: there is no TLS: whoever can reach {open} can {can} what is served, and whoever sees the \
+            "Warning: TLS is not required: whoever can reach {open} can {can} what is served, and whoever sees the \
              traffic can too."
         ));
     } else if let Some(local) = tcp.first() {

@@ -6,6 +6,8 @@
 //!
 //! Absent on purpose: escaping (`address.rs`).
 
+use std::path::Path;
+
 use quod::Image;
 use quod_export::nbd::Address;
 use quod_storage::FileStorage;
@@ -15,8 +17,8 @@ use super::images::Opened;
 use crate::open::name_of;
 use crate::sizes::ThreeDigits;
 
-/// The whole text.
-pub(super) fn text(images: &[Opened], addresses: &[Address]) -> String {
+/// The whole text. `certificates` are where they are, when TLS is required.
+pub(super) fn text(images: &[Opened], addresses: &[Address], certificates: Option<&Path>) -> String {
     let mut text = String::new();
     let places: Vec<_> = addresses.iter().map(place).collect();
     let places = places.join(" and ");
@@ -42,7 +44,10 @@ pub(super) fn text(images: &[Opened], addresses: &[Address]) -> String {
         images.first().and_then(|image| Target::new(address, &image.name).map(|at| (at, image)))
     });
     if let Some((target, image)) = commands {
-        commands_for(&target, image, images.len() > 1, &mut text);
+        match certificates {
+            None => commands_for(&target, image, images.len() > 1, &mut text),
+            Some(directory) => text.push_str(&commands_with_tls(&target.tls_uri(directory))),
+        }
     }
     text.push_str("Ctrl-C or SIGTERM ends it.");
     text
@@ -63,6 +68,15 @@ fn commands_for(target: &Target<'_>, image: &Opened, several: bool, text: &mut S
          \x20 qemu-io {read_only}{format}{words}\n\
          \x20 qemu-system-x86_64 -drive {drive}\n\n"
     ));
+}
+
+/// For clients on this machine; others have a directory of their own.
+fn commands_with_tls(uri: &str) -> String {
+    format!(
+        "TLS is required. Clients need ca-cert.pem, whose authority signed the server's certificate.\n\n\
+             \x20 nbdinfo {uri}\n\
+             \x20 nbdcopy {uri} copy.raw\n\n"
+    )
 }
 
 fn place(address: &Address) -> String {
