@@ -9,9 +9,11 @@
 //! Absent on purpose: a runtime. One thread a connection receives; futures send for themselves. Reconnecting, several
 //! connections to one export, and TLS by pre-shared keys, which rustls does not have.
 
+mod blocks;
 mod certificates;
 mod connect;
 mod covered;
+mod dispatch;
 mod error;
 mod link;
 mod parts;

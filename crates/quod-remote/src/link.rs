@@ -1,7 +1,7 @@
 //! One connection in transmission: requests on their way, and who waits for them.
 //!
-//! Role: [`Link::ask`] sends a request from any thread; the receiving thread runs [`Link::receive`], which takes the
-//! replies to those who wait.
+//! Role: [`Link::ask`] sends a request from any thread; the receiving thread takes the replies to those
+//! who wait (`dispatch.rs`).
 //!
 //! Invariant: every request that was taken on is answered once: by the server, or by the end of the connection. What a
 //! request holds is let go when its reply is there, whether or not a future still waits for it. A flush that failed
@@ -14,17 +14,15 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex};
 
-use quod_nbd::{Agreed, CMD_FLAG_PAYLOAD_LEN, Command, Cookie, Mode, ReplyHead, Request, SIMPLE_REPLY_LEN};
+use quod_nbd::{Agreed, CMD_FLAG_PAYLOAD_LEN, Command, Cookie, Mode, Request};
 use quod_storage::Held;
 
-use crate::error::Nonsense;
 use crate::lock;
-use crate::receiver::Receiver;
 use crate::reply::{Answer, Broken, Reply, Wanted};
 use crate::slot::{Slot, Waiting};
 use crate::wire::Wire;
 
-type Outcome = io::Result<Answer>;
+pub(crate) type Outcome = io::Result<Answer>;
 
 /// A request without its cookie.
 pub(crate) struct Question<'a> {
@@ -39,30 +37,30 @@ pub(crate) struct Question<'a> {
 }
 
 /// A request that waits for its reply.
-struct Pending {
-    reply: Reply,
-    slot: Arc<Slot<Outcome>>,
-    is_flush: bool,
-    held: Held,
+pub(crate) struct Pending {
+    pub(crate) reply: Reply,
+    pub(crate) slot: Arc<Slot<Outcome>>,
+    pub(crate) is_flush: bool,
+    pub(crate) held: Held,
 }
 
 #[derive(Default)]
-struct InFlight {
-    pending: HashMap<u64, Pending>,
+pub(crate) struct InFlight {
+    pub(crate) pending: HashMap<u64, Pending>,
     next: u64,
     /// Why the connection is of no more use.
-    closed: Option<(ErrorKind, Arc<str>)>,
+    pub(crate) closed: Option<(ErrorKind, Arc<str>)>,
 }
 
 /// A connection in transmission.
 pub(crate) struct Link {
-    wire: Wire,
+    pub(crate) wire: Wire,
     /// The export, for sentences.
-    name: String,
-    mode: Mode,
+    pub(crate) name: String,
+    pub(crate) mode: Mode,
     /// Held while a whole message is sent.
     sending: Mutex<()>,
-    in_flight: Mutex<InFlight>,
+    pub(crate) in_flight: Mutex<InFlight>,
     /// A flush that failed and was not told.
     owed: Mutex<Option<io::Error>>,
 }
@@ -158,7 +156,7 @@ impl Link {
     }
 
     /// Notes why the connection is of no more use; the first reason counts.
-    fn close(&self, why: &Broken) {
+    pub(crate) fn close(&self, why: &Broken) {
         let kind = match why {
             Broken::Io(error) if error.kind() != ErrorKind::UnexpectedEof => error.kind(),
             Broken::Io(_) => ErrorKind::ConnectionAborted,
@@ -174,104 +172,18 @@ impl Link {
         self.hang_up();
     }
 
-    /// Takes replies to those who wait, until the connection ends.
-    pub(crate) fn receive(&self, mut receiver: Receiver) {
-        let _tells_everybody = TellEverybody(self);
-        loop {
-            if let Err(why) = self.receive_one(&mut receiver) {
-                return self.close(&why);
-            }
-        }
-    }
-
-    fn receive_one(&self, receiver: &mut Receiver) -> Result<(), Broken> {
-        let mut head = [0; 32];
-        let (beginning, rest) = head.split_first_chunk_mut::<SIMPLE_REPLY_LEN>().expect("it is longer");
-        receiver.read_exact(&self.wire, beginning)?;
-        let len = ReplyHead::len_of(self.mode, beginning).map_err(Nonsense::from)?;
-        receiver.read_exact(&self.wire, &mut rest[..len - SIMPLE_REPLY_LEN])?;
-        let head = ReplyHead::decode(&head[..len]).map_err(Nonsense::from)?;
-        let Cookie(cookie) = match &head {
-            ReplyHead::Simple { cookie, .. } => *cookie,
-            ReplyHead::Chunk(chunk) => chunk.cookie,
-        };
-        let pending = lock(&self.in_flight).pending.remove(&cookie);
-        let mut pending = Returned { link: self, cookie, pending };
-        let Some(one) = &mut pending.pending else { return Err(Nonsense::UnknownCookie(cookie).into()) };
-        let from = (&self.wire, receiver);
-        let is_last = match &head {
-            ReplyHead::Simple { result, .. } => {
-                one.reply.simple(*result, self.mode, from)?;
-                true
-            }
-            ReplyHead::Chunk(chunk) => {
-                one.reply.chunk(chunk, self.mode, from)?;
-                chunk.is_last()
-            }
-        };
-        if is_last && let Some(Pending { reply, slot, is_flush, held }) = pending.pending.take() {
-            // A reply that makes no sense has an end as well: that of the connection.
-            let outcome = reply.finish().map_err(Broken::from);
-            drop(held);
-            match outcome {
-                Ok(outcome) => self.answer(&slot, is_flush, outcome),
-                Err(why) => {
-                    self.close(&why);
-                    self.answer(&slot, is_flush, Err(self.why_closed()));
-                    return Err(why);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn answer(&self, slot: &Slot<Outcome>, is_flush: bool, outcome: Outcome) {
+    pub(crate) fn answer(&self, slot: &Slot<Outcome>, is_flush: bool, outcome: Outcome) {
         if let Some(outcome) = slot.fill(outcome) {
             self.unclaimed(is_flush, outcome);
         }
     }
 
-    fn why_closed(&self) -> io::Error {
+    pub(crate) fn why_closed(&self) -> io::Error {
         match &lock(&self.in_flight).closed {
             Some((kind, why)) => io::Error::new(*kind, why.to_string()),
             None => {
                 io::Error::new(ErrorKind::ConnectionAborted, format!("{}: the connection ended", self.name))
             }
-        }
-    }
-}
-
-/// A request that is looked at; it goes back to the others, unless it was taken out.
-struct Returned<'a> {
-    link: &'a Link,
-    cookie: u64,
-    pending: Option<Pending>,
-}
-
-impl Drop for Returned<'_> {
-    fn drop(&mut self) {
-        if let Some(pending) = self.pending.take() {
-            lock(&self.link.in_flight).pending.insert(self.cookie, pending);
-        }
-    }
-}
-
-/// Tells all who wait that the connection is over, when the receiving thread ends.
-struct TellEverybody<'a>(&'a Link);
-
-impl Drop for TellEverybody<'_> {
-    fn drop(&mut self) {
-        let TellEverybody(link) = self;
-        let pending = {
-            let mut in_flight = lock(&link.in_flight);
-            let sentence = || format!("{}: the connection ended", link.name).into();
-            in_flight.closed.get_or_insert_with(|| (ErrorKind::ConnectionAborted, sentence()));
-            std::mem::take(&mut in_flight.pending)
-        };
-        link.hang_up();
-        for Pending { slot, is_flush, held, reply } in pending.into_values() {
-            drop((held, reply));
-            link.answer(&slot, is_flush, Err(link.why_closed()));
         }
     }
 }

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{self, Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::uri::Place;
@@ -62,6 +62,7 @@ impl Socket {
                         Ok(stream) => {
                             // Requests are whole when they are sent; nothing is gained by holding them back.
                             stream.set_nodelay(true)?;
+                            notice_absence(&stream)?;
                             return Ok(Socket::Tcp(stream));
                         }
                         Err(error) => last = error,
@@ -169,6 +170,14 @@ impl Socket {
         // It fails only where the server was faster.
         let _was_open: bool = shut.is_ok();
     }
+}
+
+/// Makes a host that is gone without a word an error within some minutes, rather than never.
+fn notice_absence(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
+    Ok(sockopt::set_tcp_keepcnt(stream, 6)?)
 }
 
 /// The standard library's connect waits without end where a server does not accept.

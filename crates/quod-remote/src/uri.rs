@@ -1,7 +1,7 @@
 //! Names of exports: `nbd://`, `nbds://`, `nbd+unix://` and `nbds+unix://`.
 //!
-//! Role: [`NbdUri`] after the NBD URI specification of NetworkBlockDevice/nbd, as a server's place, an
-//! export's name, and what TLS needs.
+//! Role: [`NbdUri`] after the NBD URI specification of NetworkBlockDevice/nbd: a server's place, an export's name, and
+//! what TLS needs.
 //!
 //! Invariant: every parameter is understood or refused, so that a misspelt `tls-` one never weakens a connection.
 //!
