@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use clap::Command;
+use clap::{Arg, Command, ValueHint};
 use clap_complete::{Shell, generate};
 
 use crate::output;
@@ -26,6 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, mut command: Command) -> anyhow::Result<u8> {
+    command = command.mut_subcommands(|verb| verb.mut_args(a_path_may_go_on));
     let name = command.get_name().to_owned();
     // Into memory first: the generator panics when what it writes to fails.
     let mut script = Vec::new();
@@ -34,4 +35,12 @@ pub(crate) fn run(args: &Args, mut command: Command) -> anyhow::Result<u8> {
     out.write_all(&script)?;
     out.flush()?;
     Ok(0)
+}
+
+/// What is known to be a path is completed as a file is: a directory gets its slash, and no blank after that.
+fn a_path_may_go_on(argument: Arg) -> Arg {
+    match argument.get_value_hint() {
+        ValueHint::AnyPath => argument.value_hint(ValueHint::FilePath),
+        _ => argument,
+    }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "OPTIONS")]
     options: Vec<String>,
     /// The image that the new one starts from; a relative name is looked up beside FILE
-    #[arg(short, long, value_name = "BASE")]
+    #[arg(short, long, value_name = "BASE", value_hint = clap::ValueHint::FilePath)]
     backing: Option<OsString>,
     /// The format of BASE: qed or raw
     #[arg(short = 'F', long, value_name = "FMT")]

@@ -104,11 +104,15 @@ fn bash_completes_verbs_options_values_and_file_names() {
 }
 
 #[test]
-fn bash_completes_a_backing_file() {
+fn bash_goes_on_in_a_directory() {
     let room = Room::new();
-    room.create_by_peer(&["-f", "qed", "a-disk-with-a-long-name.qed", "1M"]);
-    let out = typed(&room, "quod create -b a-di\t -F qed clone.qed");
-    assert!(out.contains("Formatting 'clone.qed'"), "{out}");
+    std::fs::create_dir(room.path("a directory of images")).expect("the name is free");
+    room.create_by_peer(&["-f", "qed", "a directory of images/base.qed", "1M"]);
+    for option in ["-b", "--backing"] {
+        let keys = format!("quod create {option} a\\ dir\tba\t -F qed 'a directory of images/clone{option}'");
+        let out = typed(&room, &keys.replace("'a directory of images/", "'"));
+        assert!(out.contains(&format!("Formatting 'clone{option}'")), "{out}");
+    }
 }
 
 #[test]
