@@ -38,6 +38,7 @@ const PEERS: &[Peer] = &[
     Peer { program: "e2fsck", packages: &["e2fsprogs"] },
     Peer { program: "debugfs", packages: &["e2fsprogs"] },
     Peer { program: "groff", packages: &["groff-base"] },
+    Peer { program: "openssl", packages: &["openssl"] },
     Peer { program: "systemd-socket-activate", packages: &["systemd"] },
 ];
 
