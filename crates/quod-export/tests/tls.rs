@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use quod_export::nbd::{ServerOptions, Tls, TlsClients, TlsMode};
 use quod_nbd::*;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use support::pki::pki;
 use support::{Client, Served};
 use tempfile::TempDir;
 
@@ -29,20 +29,7 @@ struct Pki {
 
 impl Pki {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: String| fs::write(directory.path().join(name), text).unwrap();
-        let mut authority = CertificateParams::new(vec![]).unwrap();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        write("ca-cert.pem", authority.pem());
-        for (name, host) in [("server", "localhost"), ("client", "somebody")] {
-            let key = KeyPair::generate().unwrap();
-            let certificate =
-                CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-            write(&format!("{name}-cert.pem"), certificate.pem());
-            write(&format!("{name}-key.pem"), key.serialize_pem());
-        }
-        Pki { directory }
+        Pki { directory: pki(&["localhost"]) }
     }
 
     fn path(&self) -> &Path {

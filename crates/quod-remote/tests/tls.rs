@@ -1,6 +1,8 @@
 //! Storage through TLS, with certificates made for each test, over the servers of others.
 
 mod common;
+#[path = "../../quod-export/tests/support/pki.rs"]
+mod pki;
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,39 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Server, connect, flush, read, write};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
+use pki::pki;
 use tempfile::TempDir;
-
-/// Makes a directory of certificates in the layout that all sides share.
-fn certificates(directory: &Path, server_names: &[&str]) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "an authority of this test");
-    let key = KeyPair::generate().expect("a key");
-    let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
-    fs::write(directory.join("ca-cert.pem"), authority.pem()).expect("written");
-    for (who, names, purpose) in [
-        ("server", server_names, ExtendedKeyUsagePurpose::ServerAuth),
-        ("client", &["client"][..], ExtendedKeyUsagePurpose::ClientAuth),
-    ] {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("good names");
-        params.distinguished_name.push(DnType::CommonName, who);
-        params.extended_key_usages = vec![purpose];
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &authority).expect("signed");
-        fs::write(directory.join(format!("{who}-cert.pem")), certificate.pem()).expect("written");
-        fs::write(directory.join(format!("{who}-key.pem")), key.serialize_pem()).expect("written");
-    }
-}
-
-fn pki(server_names: &[&str]) -> TempDir {
-    let directory = tempfile::tempdir().expect("a directory");
-    certificates(directory.path(), server_names);
-    directory
-}
 
 /// An `nbdkit` that requires TLS, and its directory of certificates.
 fn nbdkit(pki: &TempDir, more: &[&str]) -> Server {

@@ -13,6 +13,7 @@
     reason = "each test file uses its part"
 )]
 
+pub mod pki;
 pub mod session;
 
 use std::io::{self, Read, Write};
