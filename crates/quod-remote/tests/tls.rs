@@ -6,7 +6,6 @@ mod pki;
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Server, connect, flush, read, write};

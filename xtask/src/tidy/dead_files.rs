@@ -58,7 +58,7 @@ fn declared_roots(owner: &Crate) -> impl Iterator<Item = &str> {
 }
 
 /// Every path that a `mod name;` of this file may stand for.
-fn children(source: &RustSource<'_>, is_root: bool) -> Vec<String> {
+pub(super) fn children(source: &RustSource<'_>, is_root: bool) -> Vec<String> {
     let own = directory(source.path);
     let stem = source.path.strip_suffix(".rs").unwrap_or(source.path);
     let is_directory_of_its_own = is_root || source.path.ends_with("/mod.rs");

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use super::crates::{Crate, DependencyKind, owner};
+use super::dead_files::children;
 use super::tree::{Tree, line_of};
 use super::{Finding, RustSource};
 
@@ -13,6 +14,7 @@ pub(super) fn check(tree: &Tree, crates: &[Crate], sources: &[RustSource<'_>]) -
     let mut findings = check_list(tree, crates)?;
     let page = tree.text(PAGE).unwrap_or_default();
     for one in crates {
+        let borrowed = borrowed(one, crates, sources);
         for dependency in &one.dependencies {
             let name = &dependency.name;
             let is_ours = crates.iter().any(|one| one.name == dependency.package);
@@ -21,8 +23,9 @@ pub(super) fn check(tree: &Tree, crates: &[Crate], sources: &[RustSource<'_>]) -
                 findings.push(Finding::new(&one.manifest_path, dependency.line, sentence));
             }
             let is_used = sources.iter().any(|source| {
-                owner(crates, source.path).is_some_and(|owner| owner.name == one.name)
-                    && uses(source, &name.replace('-', "_"), dependency.kind)
+                let is_its_own = || owner(crates, source.path).is_some_and(|owner| owner.name == one.name);
+                let is_its = || is_its_own() || borrowed.iter().any(|path| path == source.path);
+                uses(source, &name.replace('-', "_"), dependency.kind) && is_its()
             });
             if !is_used {
                 let sentence = format!("`{}` never uses its dependency `{name}`", one.name);
@@ -31,6 +34,14 @@ pub(super) fn check(tree: &Tree, crates: &[Crate], sources: &[RustSource<'_>]) -
         }
     }
     Ok(findings)
+}
+
+/// Files that the crate takes in by `#[path]`, wherever they lie.
+fn borrowed(one: &Crate, crates: &[Crate], sources: &[RustSource<'_>]) -> Vec<String> {
+    let own =
+        |source: &&RustSource<'_>| owner(crates, source.path).is_some_and(|owner| owner.name == one.name);
+    let reached = sources.iter().filter(own).flat_map(|source| children(source, false));
+    reached.filter(|path| !one.owns(path)).collect()
 }
 
 /// Whether the code says `name`; for tests, the examples in its comments count as well.
@@ -72,6 +83,8 @@ mod tests {
             ("crates/x/src/lib.rs", code),
             ("crates/y/Cargo.toml", "[package]\nname = \"y\"\n[dependencies]\nx.workspace = true\n"),
             ("crates/y/src/lib.rs", "use x::thing;"),
+            ("crates/z/Cargo.toml", "[package]\nname = \"z\"\n[dependencies]\nx.workspace = true\n"),
+            ("crates/z/src/lib.rs", "#[path = \"../../y/src/lib.rs\"] mod y;"),
         ]);
         told(&check(&tree, &crates::all(&tree).unwrap(), &rust_source::all(&tree).unwrap()).unwrap())
     }
