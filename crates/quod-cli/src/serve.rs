@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use quod_export::nbd::{Server, ServerOptions, Summary, Tls};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::output;
 use images::Opened;
@@ -107,6 +108,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     // First: what is opened from now on has other numbers.
     let inherited = listen::inherited()?;
+    raise_limit_of_files();
     let stop = Stop::listen().context("Signals cannot be received")?;
     let named = images::named(args)?;
     let tls = args.tls.resolve()?;
@@ -120,6 +122,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let code = ending::tell(ending::judge(served, closed, args.read_only));
     drop(pid_file);
     Ok(code)
+}
+
+/// Takes as many open files as this process may have: every client is one. The usual limit is there for programs that
+/// use select(2), and is lower.
+fn raise_limit_of_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::info!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn serve(

@@ -132,6 +132,41 @@ fn what_was_answered_is_there_after_a_kill() {
     }
 }
 
+/// Writes by one connection, flushes by another, and kills the server.
+const TWO_CONNECTIONS: &str = "
+import os
+a, b = nbd.NBD(), nbd.NBD()
+a.connect_uri(uri)
+b.connect_uri(uri)
+for i in range(64):
+    a.pwrite(bytes([i + 1]) * 5000, i * 300000)
+b.flush()
+os.kill(server, 9)
+";
+
+#[test]
+fn a_flush_of_one_connection_covers_what_another_has_written() {
+    let room = Room::new();
+    for _ in 0..3 {
+        let serving = Serving::start(&room, &["--create", "24M", "a.qed"]);
+        let (uri, server) =
+            (format!("uri = '{}'", serving.uri()), format!("server = {}", serving.child.id()));
+        let mut nbdsh = room.command("nbdsh");
+        // It takes the first python3 that it finds, and its module is there for the system's.
+        nbdsh.env("PATH", format!("/usr/bin:{}", std::env::var("PATH").unwrap_or_default()));
+        let ran = nbdsh.args(["-n", "-c", &uri, "-c", &server, "-c", TWO_CONNECTIONS]).output();
+        let ran = ran.expect("nbdsh is needed here (cargo xtask test gets it)");
+        assert!(ran.status.success(), "{ran:?}");
+        serving.stop("-KILL");
+        let reads: Vec<_> = (0..64).map(|i| format!("read -P {} {} 5000", i + 1, i * 300_000)).collect();
+        let args: Vec<_> = reads.iter().flat_map(|read| ["-c", read]).collect();
+        let ran = room.quod(&[&["io", "-f", "qed"], &args[..], &["a.qed"]].concat()).exits(0);
+        assert!(!ran.out.contains("failed"), "{ran:?}");
+        room.quod(&["check", "a.qed"]).exits(0);
+        std::fs::remove_file(room.path("a.qed")).expect("it is there");
+    }
+}
+
 #[test]
 fn one_block_of_the_largest_default_disk_costs_little_memory() {
     let room = Room::new();
