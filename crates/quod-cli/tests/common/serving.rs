@@ -55,9 +55,17 @@ impl Serving {
     pub(crate) fn stop(mut self, signal: &str) -> Ran {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill is there").success());
-        let (mut out, mut err) = (self.welcome, String::new());
+        let (mut out, mut err) = (std::mem::take(&mut self.welcome), String::new());
         self.child.stdout.take().expect("it is piped").read_to_string(&mut out).expect("it prints text");
         self.child.stderr.take().expect("it is piped").read_to_string(&mut err).expect("it prints text");
         Ran { code: self.child.wait().expect("it is our child").code(), out, err }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It has ended, or the test has failed and it must not stay behind.
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        assert!(ended.is_ok() || std::thread::panicking(), "the server is our child");
     }
 }
