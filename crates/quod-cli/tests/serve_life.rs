@@ -8,19 +8,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::serving::Serving;
-use common::{Holder, QUOD, Ran, Room};
+use common::{Holder, QUOD, Room};
 
 fn room() -> Room {
     let room = Room::new();
     room.quod(&["create", "-q", "a.qed", "1M"]).exits(0);
     room
-}
-
-/// Waits for a server that ends by itself.
-fn ended(serving: Serving) -> Ran {
-    let output = serving.child.wait_with_output().expect("it is our child");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
 #[test]
@@ -33,7 +26,7 @@ fn once_means_until_the_last_client_has_left() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(serving.child.try_wait().unwrap().is_none(), "one client is still there");
     drop(holder);
-    let ran = ended(serving).exits(0);
+    let ran = serving.wait().exits(0);
     assert!(ran.out.ends_with("Closed a.qed: everything written is in it, and it is clean.\n"), "{ran:?}");
     assert!(!room.path("a.qed.sock").exists());
     room.quod(&["io", "-r", "-c", "read -P 9 0 64k", "a.qed"]).exits(0);
@@ -51,7 +44,7 @@ fn persistent_is_the_default_and_the_later_word_counts() {
     }
     let serving = Serving::start(&room, &["-t", "--once", "a.qed"]);
     room.peer("qemu-io", &["-f", "raw", "-c", "read 0 512", serving.uri()]).exits(0);
-    ended(serving).exits(0);
+    serving.wait().exits(0);
 }
 
 #[test]
@@ -108,7 +101,7 @@ fn the_service_manager_hears_when_it_is_ready_and_when_it_stops() {
         room.peer("qemu-io", &["-f", "raw", "-c", "read 0 512", serving.uri()]).exits(0);
         match options {
             [_] => serving.stop("-TERM").exits(0),
-            _ => ended(serving).exits(0),
+            _ => serving.wait().exits(0),
         };
         assert_eq!(hear(), "STOPPING=1");
     }

@@ -52,9 +52,15 @@ impl Serving {
 
     /// Sends a signal, and waits for the end.
     #[track_caller]
-    pub(crate) fn stop(mut self, signal: &str) -> Ran {
+    pub(crate) fn stop(self, signal: &str) -> Ran {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill is there").success());
+        self.wait()
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub(crate) fn wait(mut self) -> Ran {
         let (mut out, mut err) = (std::mem::take(&mut self.welcome), String::new());
         self.child.stdout.take().expect("it is piped").read_to_string(&mut out).expect("it prints text");
         self.child.stderr.take().expect("it is piped").read_to_string(&mut err).expect("it prints text");
