@@ -60,6 +60,11 @@ pub enum Chunk<'a> {
     },
 }
 
+/// What goes before the data of a [`REPLY_OFFSET_DATA`] chunk: where on the disk they lie.
+pub fn encode_offset_data(offset: u64) -> [u8; OFFSET_DATA_LEN] {
+    offset.to_be_bytes()
+}
+
 impl<'a> Chunk<'a> {
     /// Decodes the payload of a chunk of that kind; of a [`REPLY_OFFSET_DATA`] chunk the first [`OFFSET_DATA_LEN`]
     /// bytes. Unknown errors decode to the error that their payload names.
@@ -133,7 +138,7 @@ impl<'a> Chunk<'a> {
     pub fn encode(&self, wide: bool) -> Vec<u8> {
         match self {
             Chunk::None => Vec::new(),
-            Chunk::OffsetData { offset } => offset.to_be_bytes().to_vec(),
+            Chunk::OffsetData { offset } => encode_offset_data(*offset).to_vec(),
             Chunk::OffsetHole { offset, length } => {
                 [&offset.to_be_bytes()[..], &length.to_be_bytes()].concat()
             }

@@ -114,7 +114,7 @@ impl ReplyHead {
 }
 
 /// Appends a simple reply to `out`.
-pub fn encode_simple_reply(cookie: Cookie, result: Result<(), Errno>, out: &mut Vec<u8>) {
+pub fn encode_simple_reply(cookie: Cookie, result: Result<(), Errno>, out: &mut impl Extend<u8>) {
     let error = match result {
         Ok(()) => 0,
         Err(errno) => errno as u32,
@@ -134,7 +134,7 @@ impl ChunkHead {
     ///
     /// # Panics
     /// When the mode knows no chunks, or the length is 4 GiB or more and the mode is not extended.
-    pub fn encode(&self, mode: Mode, out: &mut Vec<u8>) {
+    pub fn encode(&self, mode: Mode, out: &mut impl Extend<u8>) {
         assert!(mode != Mode::Simple, "simple replies have no chunks");
         let extended = mode == Mode::Extended;
         let magic = if extended { EXTENDED_REPLY_MAGIC } else { STRUCTURED_REPLY_MAGIC };

@@ -11,10 +11,11 @@
 use std::borrow::Cow;
 
 use quod_nbd::{
-    Chunk, ChunkHead, Command, ContextId, Cookie, Errno, Mode, OFFSET_DATA_LEN, REPLY_FLAG_DONE, Request,
-    StatusExtent, encode_simple_reply,
+    Chunk, ChunkHead, Command, ContextId, Cookie, Errno, Mode, OFFSET_DATA_LEN, REPLY_FLAG_DONE,
+    REPLY_OFFSET_DATA, Request, StatusExtent, encode_offset_data, encode_simple_reply,
 };
 use quod_storage::Buffer;
+use smallvec::SmallVec;
 
 /// What a request has come to: an answer, or why there is none.
 pub(crate) type Outcome = Result<Answer, Refusal>;
@@ -56,10 +57,13 @@ impl Refusal {
     }
 }
 
+/// Bytes of a message before its data that need no memory of their own: all but extents and sentences.
+const SHORT_HEAD: usize = 64;
+
 /// A message: what goes before the data, and the data.
 #[derive(Debug)]
 pub(crate) struct Message {
-    pub(crate) head: Vec<u8>,
+    pub(crate) head: SmallVec<[u8; SHORT_HEAD]>,
     pub(crate) data: Option<Buffer>,
 }
 
@@ -113,7 +117,7 @@ impl Asked {
     }
 
     fn simple(self, result: Result<(), Errno>, data: Option<Buffer>) -> Message {
-        let mut head = Vec::new();
+        let mut head = SmallVec::new();
         encode_simple_reply(self.cookie, result, &mut head);
         Message { head, data }
     }
@@ -122,21 +126,20 @@ impl Asked {
         let wide = self.mode == Mode::Extended;
         let payload = chunk.encode(wide);
         let mut head = self.head(chunk.kind(wide), payload.len(), last);
-        head.extend(payload);
+        head.extend_from_slice(&payload);
         Message { head, data: None }
     }
 
     fn data(self, offset: u64, bytes: Buffer, last: bool) -> Message {
-        let chunk = Chunk::OffsetData { offset };
-        let mut head = self.head(chunk.kind(false), OFFSET_DATA_LEN + bytes.len(), last);
-        head.extend(chunk.encode(false));
+        let mut head = self.head(REPLY_OFFSET_DATA, OFFSET_DATA_LEN + bytes.len(), last);
+        head.extend_from_slice(&encode_offset_data(offset));
         Message { head, data: Some(bytes) }
     }
 
-    fn head(self, kind: u16, length: usize, last: bool) -> Vec<u8> {
+    fn head(self, kind: u16, length: usize, last: bool) -> SmallVec<[u8; SHORT_HEAD]> {
         let Asked { mode, cookie, offset, .. } = self;
         let flags = if last { REPLY_FLAG_DONE } else { 0 };
-        let mut head = Vec::with_capacity(64);
+        let mut head = SmallVec::new();
         ChunkHead { flags, kind, cookie, offset, length: length as u64 }.encode(mode, &mut head);
         head
     }
