@@ -20,6 +20,7 @@ mod handshake;
 mod listener;
 mod options;
 mod server;
+mod session;
 mod socket;
 mod stream;
 mod transmission;

@@ -20,11 +20,11 @@ use quod::Image;
 use quod_storage::FileStorage;
 
 use super::clients::Clients;
+use super::export::offload::THREADS;
 use super::exports::{NameTaken, Offer};
 use super::listener::{Address, Listener};
 use super::options::{ExportOptions, ServerOptions};
 use super::socket::BindError;
-use super::transmission::offload::THREADS;
 
 /// An NBD server: what it serves, and where. The names of its sockets go when this is dropped.
 #[derive(Debug)]

@@ -8,7 +8,6 @@
 //! Absent on purpose: a time limit (the server drops the handshake), and what is answered (`negotiation.rs`).
 
 pub(crate) mod negotiation;
-pub(crate) mod session;
 
 use std::io::{self, IoSlice};
 
@@ -17,11 +16,12 @@ use quod_nbd::{
     OptionHeader, encode_greeting,
 };
 
-use self::negotiation::{Encryption, Negotiation, Outcome};
-use crate::nbd::exports::Exports;
-use crate::nbd::fault::Fault;
-use crate::nbd::stream::Stream;
-use crate::nbd::stream::inbox::Inbox;
+use self::negotiation::{Negotiation, Outcome};
+use super::exports::Exports;
+use super::fault::Fault;
+use super::stream::Stream;
+use super::stream::inbox::Inbox;
+use super::stream::tls::Encryption;
 
 /// Longest data of an option that is looked at, in bytes: a name of full length and every kind of information that
 /// anybody has thought of so far.

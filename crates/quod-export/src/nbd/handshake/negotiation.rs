@@ -18,10 +18,11 @@ use quod_nbd::{
     encode_option_reply, encode_server,
 };
 
-use super::session::{Context, Contexts, Session};
 use crate::nbd::export::Export;
 use crate::nbd::exports::Exports;
 use crate::nbd::fault::Fault;
+use crate::nbd::session::{Context, Contexts, Session};
+use crate::nbd::stream::tls::Encryption;
 
 /// How a handshake ended.
 pub(crate) enum Outcome {
@@ -31,19 +32,6 @@ pub(crate) enum Outcome {
     StartTls,
     /// The client left.
     Left,
-}
-
-/// Whether a connection is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Encryption {
-    /// It cannot be.
-    Unavailable,
-    /// It can be.
-    Offered,
-    /// It must be before anything else.
-    Required,
-    /// It is.
-    Active,
 }
 
 /// The options that are looked at.

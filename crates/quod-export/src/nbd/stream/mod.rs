@@ -8,7 +8,6 @@
 //! Absent on purpose: buffering, and any protocol. TLS is a further implementation.
 
 pub(crate) mod inbox;
-pub(crate) mod patience;
 pub(crate) mod tls;
 pub(crate) mod transport;
 

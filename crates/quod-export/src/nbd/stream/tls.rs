@@ -14,12 +14,23 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::nbd::handshake::negotiation::Encryption;
-
 /// The files of a directory of certificates, named as QEMU, libnbd and nbdkit name them.
 const CERTIFICATES: &str = "server-cert.pem";
 const KEY: &str = "server-key.pem";
 const AUTHORITIES: &str = "ca-cert.pem";
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// It cannot be.
+    Unavailable,
+    /// It can be.
+    Offered,
+    /// It must be before anything else.
+    Required,
+    /// It is.
+    Active,
+}
 
 /// Whether clients may also speak in the clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

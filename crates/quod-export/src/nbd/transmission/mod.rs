@@ -9,14 +9,10 @@
 //!
 //! Absent on purpose: what requests do (`perform.rs`), how bytes move (`inbox.rs`, `outbox.rs`).
 
-pub(crate) mod answer;
 pub(crate) mod budget;
-pub(crate) mod offload;
 pub(crate) mod outbox;
-pub(crate) mod perform;
-pub(crate) mod plan;
-pub(crate) mod recycle;
-pub(crate) mod status;
+pub(crate) mod patience;
+pub(crate) mod reply;
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -27,17 +23,18 @@ use futures_lite::future::{or, try_zip, yield_now};
 use quod_nbd::{COMPACT_REQUEST_LEN, Command, EXTENDED_REQUEST_LEN, MAX_PAYLOAD, Mode, Request};
 use quod_storage::Buffer;
 
-use self::answer::{Asked, Refusal};
 use self::budget::{Permit, Share};
 use self::outbox::Outbox;
-use self::plan::Plan;
-use crate::nbd::closing::Closing;
-use crate::nbd::export::Export;
-use crate::nbd::fault::Fault;
-use crate::nbd::handshake::session::Session;
-use crate::nbd::stream::Stream;
-use crate::nbd::stream::inbox::Inbox;
-use crate::nbd::stream::patience::Patience;
+use self::patience::Patience;
+use self::reply::Asked;
+use super::closing::Closing;
+use super::export::Export;
+use super::export::answer::Refusal;
+use super::export::plan::Plan;
+use super::fault::Fault;
+use super::session::Session;
+use super::stream::Stream;
+use super::stream::inbox::Inbox;
 
 /// Replies of this many bytes are sent before the next request is looked at, so that the client can begin with them.
 const SEND_AT: usize = 64 << 10;

@@ -17,12 +17,13 @@ use event_listener::{Event, listener};
 use quod_nbd::Errno;
 use smallvec::SmallVec;
 
-use super::answer::{Asked, Message, Outcome, Refusal};
 use super::budget::{Permit, Share};
-use super::recycle::Recycler;
+use super::patience::Patience;
+use super::reply::{Asked, Message};
+use crate::nbd::export::answer::{Outcome, Refusal};
+use crate::nbd::export::recycle::Recycler;
 use crate::nbd::fault::Fault;
 use crate::nbd::stream::Stream;
-use crate::nbd::stream::patience::Patience;
 
 /// Parts of messages that are offered to the stream at a time; the system takes 1,024.
 const MAX_PARTS: usize = 256;

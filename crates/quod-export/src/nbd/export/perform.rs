@@ -12,10 +12,10 @@ use quod::{ErrorKind, Fua, Image, block_on};
 use quod_nbd::{Errno, Request};
 use quod_storage::{Buffer, FileStorage};
 
+use super::Export;
 use super::answer::{Answer, Outcome, Refusal};
 use super::plan::{Fragments, Plan};
 use super::status;
-use crate::nbd::export::Export;
 
 /// Bytes that are cleared or discarded before other requests get the thread.
 const STRETCH: u64 = 1 << 30;

@@ -5,6 +5,13 @@
 //! Absent on purpose: deciding about requests (`plan.rs`), carrying them out (`perform.rs`), queues, sockets, and
 //! finding it by its name (`exports.rs`).
 
+pub(crate) mod answer;
+pub(crate) mod offload;
+pub(crate) mod perform;
+pub(crate) mod plan;
+pub(crate) mod recycle;
+pub(crate) mod status;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,8 +24,8 @@ use quod_nbd::{
 };
 use quod_storage::FileStorage;
 
-use super::transmission::offload::{Offload, Pace};
-use super::transmission::recycle::Recycler;
+use self::offload::{Offload, Pace};
+use self::recycle::Recycler;
 use super::warnings::Warnings;
 
 /// Any offset and length will do.

@@ -11,10 +11,10 @@ use quod_nbd::{
     Command, Errno, MAX_PAYLOAD, Mode, Request, StatusExtent, StatusSelection,
 };
 
+use super::Export;
 use super::answer::Refusal;
-use super::status::MAX_EXTENTS;
-use crate::nbd::export::Export;
-use crate::nbd::handshake::session::{Context, Contexts, Session};
+use super::status::{Extents, MAX_EXTENTS};
+use crate::nbd::session::{Context, Contexts, Session};
 
 /// The longest payload of a BLOCK_STATUS that is looked at, in bytes: every context named several times.
 const MAX_SELECTION: u64 = 256;
@@ -45,13 +45,6 @@ pub(crate) enum Plan {
 pub(crate) enum Fragments {
     Allowed,
     Forbidden,
-}
-
-/// How much BLOCK_STATUS tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extents {
-    One,
-    Many,
 }
 
 impl Plan {

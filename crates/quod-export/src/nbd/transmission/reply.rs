@@ -1,61 +1,18 @@
-//! What comes of a request, and how it looks on the wire.
-//!
-//! Role: [`Answer`] and [`Refusal`] are what the export says; [`Asked`] turns them into messages as the session wants
-//! them.
+//! How the outcome of a request looks on the wire.
 //!
 //! Invariant: a READ is never answered by a simple reply where chunks were agreed on, and every reply ends with one
 //! chunk that says so.
 //!
 //! Absent on purpose: queues and sockets (`outbox.rs`).
 
-use std::borrow::Cow;
-
 use quod_nbd::{
-    Chunk, ChunkHead, Command, ContextId, Cookie, Errno, Mode, OFFSET_DATA_LEN, REPLY_FLAG_DONE,
-    REPLY_OFFSET_DATA, Request, StatusExtent, encode_offset_data, encode_simple_reply,
+    Chunk, ChunkHead, Command, Cookie, Errno, Mode, OFFSET_DATA_LEN, REPLY_FLAG_DONE, REPLY_OFFSET_DATA,
+    Request, encode_offset_data, encode_simple_reply,
 };
 use quod_storage::Buffer;
 use smallvec::SmallVec;
 
-/// What a request has come to: an answer, or why there is none.
-pub(crate) type Outcome = Result<Answer, Refusal>;
-
-/// What came of a request that succeeded.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// It is done.
-    Done,
-    /// All bytes of a READ.
-    Bytes(Buffer),
-    /// The bytes of a READ, and where there are none but zeroes; only where chunks were agreed on.
-    Pieces(Vec<Piece>),
-    /// What a range is made of, for each context.
-    Status(Vec<(ContextId, Vec<StatusExtent>)>),
-}
-
-/// A part of what a READ asked for.
-#[derive(Debug)]
-pub(crate) enum Piece {
-    /// Bytes of the disk from there on.
-    Data { offset: u64, bytes: Buffer },
-    /// Zeroes.
-    Hole { offset: u64, length: u32 },
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// For the client's program.
-    pub(crate) errno: Errno,
-    /// For the people behind it, where the session has words.
-    pub(crate) message: Cow<'static, str>,
-}
-
-impl Refusal {
-    pub(crate) const fn new(errno: Errno, message: &'static str) -> Self {
-        Refusal { errno, message: Cow::Borrowed(message) }
-    }
-}
+use crate::nbd::export::answer::{Answer, Outcome, Piece, Refusal};
 
 /// Bytes of a message before its data that need no memory of their own: all but extents and sentences.
 const SHORT_HEAD: usize = 64;

@@ -12,8 +12,7 @@ use quod_nbd::{ContextId, STATE_HOLE, STATE_ZERO, StatusExtent};
 use quod_storage::{Buffer, FileStorage};
 
 use super::answer::Piece;
-use super::plan::Extents;
-use crate::nbd::handshake::session::{Context, Contexts};
+use crate::nbd::session::{Context, Contexts};
 
 /// Extents told for a context at a time; the client asks again for what lies behind them.
 pub(crate) const MAX_EXTENTS: usize = 2048;
@@ -26,6 +25,13 @@ const MAX_PIECES: usize = 256;
 
 /// Zeroes amid data are sent as data below this, in bytes: a chunk more costs more.
 const SHORTEST_HOLE: u64 = 4096;
+
+/// How much BLOCK_STATUS tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extents {
+    One,
+    Many,
+}
 
 fn is_zero(status: &BlockStatus) -> bool {
     !matches!(status.kind, BlockKind::Data { .. })

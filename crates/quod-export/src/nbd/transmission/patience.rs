@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use compio::time::timeout;
 
+use super::budget::Share;
 use crate::nbd::fault::Fault;
-use crate::nbd::transmission::budget::Share;
 
 /// What a client in the way may take for each byte: 4 MB a second.
 const PER_BYTE: Duration = Duration::from_nanos(250);
@@ -63,8 +63,8 @@ impl<'a> Patience<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::{MAX_BYTES, Pool};
     use super::*;
-    use crate::nbd::transmission::budget::{MAX_BYTES, Pool};
     use compio::runtime::Runtime;
     use compio::time::sleep;
     use futures_lite::future::poll_once;
