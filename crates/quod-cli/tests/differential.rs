@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::cases::{ATTEMPTS, Case, dumped};
+use common::cases::{ATTEMPTS, Case, dumped, for_each_geometry};
 use common::{Ran, Room, same_output};
 
 fn theirs(case: &Case, room: &Room) -> Ran {
@@ -48,26 +48,4 @@ fn geometry(cluster_size: u64, table_size: u64) {
     }
 }
 
-macro_rules! geometries {
-    ($($name:ident: $cluster:expr, $table:expr;)*) => {
-        $(
-            #[test]
-            fn $name() {
-                geometry($cluster, $table);
-            }
-        )*
-    };
-}
-
-geometries! {
-    clusters_of_4k_tables_of_2: 4 << 10, 2;
-    clusters_of_4k_tables_of_16: 4 << 10, 16;
-    clusters_of_8k_tables_of_4: 8 << 10, 4;
-    clusters_of_16k_tables_of_2: 16 << 10, 2;
-    clusters_of_32k_tables_of_8: 32 << 10, 8;
-    clusters_of_64k_tables_of_4: 64 << 10, 4;
-    clusters_of_64k_tables_of_16: 64 << 10, 16;
-    clusters_of_256k_tables_of_4: 256 << 10, 4;
-    clusters_of_1m_tables_of_2: 1 << 20, 2;
-    clusters_of_2m_tables_of_4: 2 << 20, 4;
-}
+for_each_geometry!(geometry);

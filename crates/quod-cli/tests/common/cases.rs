@@ -122,3 +122,30 @@ impl Script {
 pub(crate) fn dumped(ran: &Ran) -> Vec<&str> {
     ran.out.lines().filter(|line| line.as_bytes().get(8) == Some(&b':')).collect()
 }
+
+/// Tests of `$check`, a function of cluster size and table size, one for each geometry.
+macro_rules! for_each_geometry {
+    ($check:ident) => {
+        for_each_geometry! { $check
+            clusters_of_4k_tables_of_2: 4 << 10, 2;
+            clusters_of_4k_tables_of_16: 4 << 10, 16;
+            clusters_of_8k_tables_of_4: 8 << 10, 4;
+            clusters_of_16k_tables_of_2: 16 << 10, 2;
+            clusters_of_32k_tables_of_8: 32 << 10, 8;
+            clusters_of_64k_tables_of_4: 64 << 10, 4;
+            clusters_of_64k_tables_of_16: 64 << 10, 16;
+            clusters_of_256k_tables_of_4: 256 << 10, 4;
+            clusters_of_1m_tables_of_2: 1 << 20, 2;
+            clusters_of_2m_tables_of_4: 2 << 20, 4;
+        }
+    };
+    ($check:ident $($name:ident: $cluster:expr, $table:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $check($cluster, $table);
+            }
+        )*
+    };
+}
+pub(crate) use for_each_geometry;

@@ -1,5 +1,10 @@
 //! What the tests of the verbs share: a directory, the command and its peers, and images written byte by byte.
-#![allow(dead_code, reason = "every test file is a crate of its own and uses a part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "every test file is a crate of its own and uses a part of this"
+)]
 
 pub(crate) mod cases;
 pub(crate) mod header;
