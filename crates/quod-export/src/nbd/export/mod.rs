@@ -6,6 +6,7 @@
 //! finding it by its name (`exports.rs`).
 
 pub(crate) mod answer;
+pub(crate) mod line;
 pub(crate) mod offload;
 pub(crate) mod perform;
 pub(crate) mod plan;

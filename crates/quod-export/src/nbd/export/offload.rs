@@ -4,8 +4,8 @@
 //! reads or writes are slow (a cold page cache, a backing file that makes first writes flush) and sends them there
 //! for a while.
 //!
-//! Invariant: at most [`THREADS`] jobs run at a time, others wait in line without a thread; a panic of a job is an
-//! error of that job.
+//! Invariant: at most [`THREADS`] jobs run at a time, others wait in line without a thread, and nobody passes them; a
+//! panic of a job is an error of that job.
 //!
 //! Absent on purpose: cancelling a job that has begun.
 
@@ -14,11 +14,11 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use async_lock::Semaphore;
 use compio::runtime::spawn_blocking;
 use quod_nbd::Errno;
 
 use super::answer::Refusal;
+use super::line::Line;
 
 /// Jobs that run at a time.
 pub(crate) const THREADS: usize = 16;
@@ -38,12 +38,12 @@ const DETOUR: u32 = 64;
 /// The pool of threads.
 #[derive(Debug)]
 pub(crate) struct Offload {
-    threads: Semaphore,
+    threads: Line,
 }
 
 impl Default for Offload {
     fn default() -> Self {
-        Offload { threads: Semaphore::new(THREADS) }
+        Offload { threads: Line::of(THREADS) }
     }
 }
 
@@ -56,7 +56,7 @@ impl Offload {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let _thread = self.threads.acquire().await;
+        let _thread = self.threads.turn().await;
         spawn_blocking(job).await.map_err(|error| {
             tracing::error!(%error, "a request failed in a way that no request should");
             Refusal::new(Errno::Io, "the request failed in a way that none should")
