@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::HashMap;
+use std::io::Read;
 
 use quod_export::nbd::ExportOptions;
 use quod_nbd::*;
@@ -217,4 +218,22 @@ fn many_requests_of_many_clients_each_get_their_own_answer() {
             scope.spawn(move || pipeline(&mut client, number << 20, 30));
         }
     });
+}
+
+#[test]
+fn a_flush_waits_for_no_other_clients_long_requests() {
+    const MANY: usize = 63;
+    let served = served();
+    let (mut greedy, mut modest) = (served.client(), served.client());
+    assert_eq!(modest.write(0, &[1; 512]), Ok(()));
+    for _ in 0..MANY {
+        greedy.request(Command::Cache, 0, 0, SIZE as u32);
+    }
+    let all_are_taken_in = greedy.request(Command::Read, 0, 0, 0);
+    let mut first = (0..).take_while(|_| greedy.reply().0 != all_are_taken_in).count();
+    assert_eq!(modest.call(Command::Flush, 0, 0, 0), Ok(()));
+    greedy.stream.set_nonblocking(true).unwrap();
+    let mut replies = [0; MANY * SIMPLE_REPLY_LEN];
+    first += greedy.stream.read(&mut replies).unwrap_or(0) / SIMPLE_REPLY_LEN;
+    assert!(first < MANY / 2, "{first} of {MANY} were answered before the flush");
 }

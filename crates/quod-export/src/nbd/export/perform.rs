@@ -2,7 +2,7 @@
 //!
 //! Invariant: FUA and flush answer only once the engine has. A flush covers every write that was answered on any
 //! connection, since the engine's covers every write that completed. No request keeps a thread for longer than
-//! [`STRETCH`] bytes take. An engine's error is logged where it becomes a number.
+//! [`STRETCH`] bytes of it take, or [`CACHE_STRETCH`]. An engine's error is logged where it becomes a number.
 //!
 //! Absent on purpose: checking ranges and rights; [`Export::plan`] did.
 
@@ -23,8 +23,8 @@ const STRETCH: u64 = 1 << 30;
 /// Bytes that a CACHE brings near at most: it is a hint, and must not sweep the page cache.
 const MOST_CACHED: u64 = 64 << 20;
 
-/// Bytes that it brings near at a time.
-const CACHE_PIECE: u64 = 1 << 20;
+/// Bytes of it that are brought near before other requests get the thread.
+const CACHE_STRETCH: u64 = 1 << 20;
 
 /// Reads up to this length are answered in one piece: looking for holes costs more than they save.
 const ONE_PIECE: u32 = 4096;
@@ -48,13 +48,13 @@ impl Export {
             Plan::Read(_) => self.read(&request).await,
             Plan::Write(fua) => self.write(&request, payload.ok_or(no_payload)?, fua).await,
             Plan::WriteZeroes(room, fua) => {
-                self.in_stretches(&request, move |image, at, len, last| {
+                self.in_stretches(&request, STRETCH, move |image, at, len, last| {
                     block_on(image.write_zeroes(at, len, room, if last { fua } else { Fua::No }))
                 })
                 .await
             }
             Plan::Trim(fua) => {
-                self.in_stretches(&request, move |image, at, len, last| {
+                self.in_stretches(&request, STRETCH, move |image, at, len, last| {
                     block_on(image.discard(at, len, if last { fua } else { Fua::No }))
                 })
                 .await
@@ -64,7 +64,14 @@ impl Export {
                 self.on_thread(&request, |image| block_on(image.flush())).await?;
                 Ok(Answer::Done)
             }
-            Plan::Cache => self.cache(&request).await,
+            Plan::Cache => {
+                let beginning = Request { length: request.length.min(MOST_CACHED), ..request };
+                self.in_stretches(&beginning, CACHE_STRETCH, |image, at, len, _last| {
+                    // Read and forgotten.
+                    block_on(image.read(at, Buffer::zeroed(len as usize))).map(drop)
+                })
+                .await
+            }
             Plan::Status { length, contexts, extents } => {
                 let at = request.offset;
                 let told = self.on_thread(&request, move |image| {
@@ -118,15 +125,17 @@ impl Export {
         Ok(Answer::Done)
     }
 
-    /// Does a long range in parts, so that other requests get threads in between; tells `step` which part is the last.
+    /// Does a long range in parts of `stretch` bytes, so that other requests get threads in between; tells `step` which
+    /// part is the last.
     async fn in_stretches(
         &self,
         request: &Request,
+        stretch: u64,
         step: impl Fn(Image<FileStorage>, u64, u64, bool) -> quod::Result<()> + Copy + Send + 'static,
     ) -> Outcome {
         let (mut at, end) = (request.offset, request.offset + request.length);
         loop {
-            let len = (end - at).min(STRETCH);
+            let len = (end - at).min(stretch);
             let last = at + len == end;
             self.on_thread(request, move |image| step(image, at, len, last)).await?;
             if last {
@@ -134,22 +143,6 @@ impl Export {
             }
             at += len;
         }
-    }
-
-    /// Reads what was asked for, or the beginning of it, and forgets it.
-    async fn cache(&self, request: &Request) -> Outcome {
-        let (at, len) = (request.offset, request.length.min(MOST_CACHED));
-        self.on_thread(request, move |image| {
-            let mut done = 0;
-            while done < len {
-                let piece = (len - done).min(CACHE_PIECE);
-                block_on(image.read(at + done, Buffer::zeroed(piece as usize)))?;
-                done += piece;
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(Answer::Done)
     }
 
     /// Lets the engine settle what has been idle; failures are logged and tried again at the next call.
