@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use quod_export::nbd::{BindError, ExportOptions, Server, ServerOptions};
 use quod_nbd::*;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{Client, Served, session};
+use support::{Client, SIZE, Served, session};
 
 #[test]
 fn disconnecting_at_any_byte_hurts_nobody() {
@@ -109,6 +109,23 @@ fn a_client_that_does_not_read_is_pushed_back() {
         assert_eq!(reader.reply().1, Ok(()));
         reader.bytes(1 << 20);
     }
+}
+
+#[test]
+fn nothing_works_on_for_clients_that_are_gone() {
+    let served = Served::new(ExportOptions::default());
+    for _ in 0..20 {
+        let mut greedy = served.client();
+        for _ in 0..63 {
+            greedy.send(&request(Command::Cache, 0, SIZE));
+        }
+        greedy.send(&request(Command::Read, 0, 512));
+        // Closed with bytes unread, it is gone both ways.
+        assert_eq!(greedy.reply(), (Cookie(1), Ok(())));
+    }
+    let begun = Instant::now();
+    assert_eq!(served.client().call(Command::Cache, 0, 0, SIZE as u32), Ok(()));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} behind work for nobody", begun.elapsed());
 }
 
 #[test]

@@ -48,15 +48,20 @@ impl Default for Offload {
 }
 
 impl Offload {
-    /// Runs `job` on another thread. Dropped before the job has begun, it never begins; later, it runs on.
+    /// Runs `job` on another thread, if it `is_wanted` still when there is one. Dropped before the job has begun, it
+    /// never begins; later, it runs on.
     ///
     /// # Errors
-    /// `Io` when the job panics.
+    /// `Shutdown` when it is not wanted, `Io` when the job panics.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        is_wanted: impl FnOnce() -> bool,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let _thread = self.threads.turn().await;
+        if !is_wanted() {
+            return Err(Refusal::new(Errno::Shutdown, "nobody waits for this any more"));
+        }
         spawn_blocking(job).await.map_err(|error| {
             tracing::error!(%error, "a request failed in a way that no request should");
             Refusal::new(Errno::Io, "the request failed in a way that none should")

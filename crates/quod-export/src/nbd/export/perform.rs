@@ -2,7 +2,8 @@
 //!
 //! Invariant: FUA and flush answer only once the engine has. A flush covers every write that was answered on any
 //! connection, since the engine's covers every write that completed. No request keeps a thread for longer than
-//! [`STRETCH`] bytes of it take, or [`CACHE_STRETCH`]. An engine's error is logged where it becomes a number.
+//! [`STRETCH`] bytes of it take, or [`CACHE_STRETCH`], and none takes one when its client is gone. An engine's error is
+//! logged where it becomes a number.
 //!
 //! Absent on purpose: checking ranges and rights; [`Export::plan`] did.
 
@@ -16,6 +17,7 @@ use super::Export;
 use super::answer::{Answer, Outcome, Refusal};
 use super::plan::{Fragments, Plan};
 use super::status;
+use crate::nbd::transmission::outbox::Outbox;
 
 /// Bytes that are cleared or discarded before other requests get the thread.
 const STRETCH: u64 = 1 << 30;
@@ -29,43 +31,51 @@ const CACHE_STRETCH: u64 = 1 << 20;
 /// Reads up to this length are answered in one piece: looking for holes costs more than they save.
 const ONE_PIECE: u32 = 4096;
 
+/// A request, and where its answer will go.
+pub(crate) struct Errand {
+    pub(crate) request: Request,
+    pub(crate) outbox: Rc<Outbox>,
+}
+
 impl Export {
-    /// Carries `plan` out for `request`; `payload` are the bytes of a write.
+    /// Carries `plan` out for the request of `errand`; `payload` are the bytes of a write.
     ///
     /// Dropped, it may leave the operation running.
     pub(crate) async fn perform(
         self: Rc<Self>,
         plan: Plan,
-        request: Request,
+        errand: Errand,
         payload: Option<Buffer>,
     ) -> Outcome {
+        let request = errand.request;
         let no_payload = Refusal::new(Errno::Inval, "a payload is missing");
         match plan {
             Plan::Nothing => Ok(Answer::Done),
             Plan::Read(Fragments::Allowed) if request.length > ONE_PIECE.into() => {
-                self.read_pieces(&request).await
+                self.read_pieces(&errand).await
             }
-            Plan::Read(_) => self.read(&request).await,
-            Plan::Write(fua) => self.write(&request, payload.ok_or(no_payload)?, fua).await,
+            Plan::Read(_) => self.read(&errand).await,
+            Plan::Write(fua) => self.write(&errand, payload.ok_or(no_payload)?, fua).await,
             Plan::WriteZeroes(room, fua) => {
-                self.in_stretches(&request, STRETCH, move |image, at, len, last| {
+                self.in_stretches(&errand, STRETCH, move |image, at, len, last| {
                     block_on(image.write_zeroes(at, len, room, if last { fua } else { Fua::No }))
                 })
                 .await
             }
             Plan::Trim(fua) => {
-                self.in_stretches(&request, STRETCH, move |image, at, len, last| {
+                self.in_stretches(&errand, STRETCH, move |image, at, len, last| {
                     block_on(image.discard(at, len, if last { fua } else { Fua::No }))
                 })
                 .await
             }
             Plan::Flush if self.read_only => Ok(Answer::Done),
             Plan::Flush => {
-                self.on_thread(&request, |image| block_on(image.flush())).await?;
+                self.on_thread(&errand, |image| block_on(image.flush())).await?;
                 Ok(Answer::Done)
             }
             Plan::Cache => {
-                let beginning = Request { length: request.length.min(MOST_CACHED), ..request };
+                let length = request.length.min(MOST_CACHED);
+                let beginning = Errand { request: Request { length, ..request }, ..errand };
                 self.in_stretches(&beginning, CACHE_STRETCH, |image, at, len, _last| {
                     // Read and forgotten.
                     block_on(image.read(at, Buffer::zeroed(len as usize))).map(drop)
@@ -74,7 +84,7 @@ impl Export {
             }
             Plan::Status { length, contexts, extents } => {
                 let at = request.offset;
-                let told = self.on_thread(&request, move |image| {
+                let told = self.on_thread(&errand, move |image| {
                     block_on(status::extents(&image, at, length, contexts, extents))
                 });
                 Ok(Answer::Status(told.await?))
@@ -83,20 +93,21 @@ impl Export {
         }
     }
 
-    async fn read(&self, request: &Request) -> Outcome {
-        let length = request.length as u32;
+    async fn read(&self, errand: &Errand) -> Outcome {
+        let (request, length) = (&errand.request, errand.request.length as u32);
         let (at, into) = (request.offset, self.recycler.take(length as usize));
         let read = match self.reads.on_loop(length) {
             true => {
                 let read = self.reads.watch(length, self.image.read(at, into)).await;
                 read.map_err(|error| self.report(request, &error))
             }
-            false => self.on_thread(request, move |image| block_on(image.read(at, into))).await,
+            false => self.on_thread(errand, move |image| block_on(image.read(at, into))).await,
         };
         read.map(Answer::Bytes)
     }
 
-    async fn read_pieces(&self, request: &Request) -> Outcome {
+    async fn read_pieces(&self, errand: &Errand) -> Outcome {
+        let request = &errand.request;
         let (at, length) = (request.offset, request.length as u32);
         let read = match self.reads.on_loop(length) {
             true => {
@@ -104,7 +115,7 @@ impl Export {
                 self.reads.watch(length, read).await.map_err(|error| self.report(request, &error))
             }
             false => {
-                self.on_thread(request, move |image| {
+                self.on_thread(errand, move |image| {
                     block_on(status::read_pieces(&image, at, length.into(), Buffer::zeroed))
                 })
                 .await
@@ -113,13 +124,14 @@ impl Export {
         read.map(Answer::Pieces)
     }
 
-    async fn write(&self, request: &Request, from: Buffer, fua: Fua) -> Outcome {
+    async fn write(&self, errand: &Errand, from: Buffer, fua: Fua) -> Outcome {
+        let request = &errand.request;
         let (at, length) = (request.offset, request.length as u32);
         let written = if fua == Fua::No && self.writes.on_loop(length) {
             let write = self.writes.watch(length, self.image.write(at, from, fua)).await;
             write.map_err(|error| self.report(request, &error))
         } else {
-            self.on_thread(request, move |image| block_on(image.write(at, from, fua))).await
+            self.on_thread(errand, move |image| block_on(image.write(at, from, fua))).await
         };
         self.recycler.put(written?);
         Ok(Answer::Done)
@@ -129,15 +141,15 @@ impl Export {
     /// part is the last.
     async fn in_stretches(
         &self,
-        request: &Request,
+        errand: &Errand,
         stretch: u64,
         step: impl Fn(Image<FileStorage>, u64, u64, bool) -> quod::Result<()> + Copy + Send + 'static,
     ) -> Outcome {
-        let (mut at, end) = (request.offset, request.offset + request.length);
+        let (mut at, end) = (errand.request.offset, errand.request.offset + errand.request.length);
         loop {
             let len = (end - at).min(stretch);
             let last = at + len == end;
-            self.on_thread(request, move |image| step(image, at, len, last)).await?;
+            self.on_thread(errand, move |image| step(image, at, len, last)).await?;
             if last {
                 return Ok(Answer::Done);
             }
@@ -148,7 +160,7 @@ impl Export {
     /// Lets the engine settle what has been idle; failures are logged and tried again at the next call.
     pub(crate) async fn maintain(&self) {
         let image = self.image.clone();
-        match self.offload.run(move || block_on(image.maintain())).await {
+        match self.offload.run(|| true, move || block_on(image.maintain())).await {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(error)) => tracing::warn!(%error, "maintenance of the image failed"),
         }
@@ -156,11 +168,13 @@ impl Export {
 
     async fn on_thread<T: Send + 'static>(
         &self,
-        request: &Request,
+        errand: &Errand,
         job: impl FnOnce(Image<FileStorage>) -> quod::Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {
         let image = self.image.clone();
-        self.offload.run(move || job(image)).await?.map_err(|error| self.report(request, &error))
+        let is_wanted = || !errand.outbox.is_abandoned();
+        let done = self.offload.run(is_wanted, move || job(image)).await?;
+        done.map_err(|error| self.report(&errand.request, &error))
     }
 
     /// Logs why a request failed and translates it. The client hears what happened, but no name of a file.

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a request is read only once there is a permit for it and its bytes, so a client that does not take its
 //! replies is pushed back. Every request that was read whole is answered before the connection ends, unless the
-//! client is gone.
+//! client is gone; then those that wait are given up, and the connection ends when nothing works for it any more.
 //!
 //! Absent on purpose: what requests do (`perform.rs`), how bytes move (`inbox.rs`, `outbox.rs`).
 
@@ -30,6 +30,7 @@ use self::reply::Asked;
 use super::closing::Closing;
 use super::export::Export;
 use super::export::answer::Refusal;
+use super::export::perform::Errand;
 use super::export::plan::Plan;
 use super::fault::Fault;
 use super::session::Session;
@@ -74,11 +75,19 @@ impl<S: Stream> Connection<S> {
     pub(crate) async fn serve(self, mut inbox: Inbox) -> Result<(), Fault> {
         let requests = async {
             let end = self.receive(&mut inbox).await;
+            if let Err(failed @ Fault::Io(_)) = end {
+                return Err(failed);
+            }
             self.outbox.finish();
-            Ok::<_, Fault>(end)
+            Ok(end)
         };
-        let (end, ()) = try_zip(requests, self.outbox.send_all(&self.stream)).await?;
-        end
+        match try_zip(requests, self.outbox.send_all(&self.stream)).await {
+            Ok((end, ())) => end,
+            Err(gone) => {
+                self.outbox.abandon().await;
+                Err(gone)
+            }
+        }
     }
 
     /// Reads requests and starts them, until the last.
@@ -205,7 +214,8 @@ impl<S: Stream> Connection<S> {
     /// Begins a request, and answers it too if nothing makes it wait.
     fn start(&self, request: Request, plan: Plan, permit: Permit, payload: Option<Buffer>) {
         let ticket = self.outbox.ticket(Asked::by(&request, self.session.mode), permit);
-        let mut work = Box::pin(Rc::clone(&self.export).perform(plan, request, payload));
+        let errand = Errand { request, outbox: Rc::clone(&self.outbox) };
+        let mut work = Box::pin(Rc::clone(&self.export).perform(plan, errand, payload));
         // The task below asks again with a waker of its own.
         let first = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         match first {

@@ -66,6 +66,8 @@ pub(crate) struct Outbox {
     full: Cell<bool>,
     /// No further request will come.
     last: Cell<bool>,
+    /// The client is gone: what is pushed is forgotten.
+    abandoned: Cell<bool>,
     changed: Event,
     share: Rc<Share>,
     recycler: Rc<Recycler>,
@@ -78,6 +80,7 @@ impl Outbox {
             unanswered: Cell::new(0),
             full: Cell::new(false),
             last: Cell::new(false),
+            abandoned: Cell::new(false),
             changed: Event::new(),
             share,
             recycler,
@@ -94,6 +97,21 @@ impl Outbox {
     pub(crate) fn finish(&self) {
         self.last.set(true);
         self.changed.notify(1);
+    }
+
+    /// Forgets what waits, since the client is gone, and waits until nothing works for it any more.
+    pub(crate) async fn abandon(&self) {
+        self.abandoned.set(true);
+        self.queue.take();
+        while self.unanswered.get() > 0 {
+            listener!(self.changed => changed);
+            changed.await;
+        }
+    }
+
+    /// Whether nobody will take another answer.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.get()
     }
 
     /// Bytes that wait.
@@ -156,6 +174,10 @@ impl Outbox {
     }
 
     fn push(&self, asked: Asked, permit: Permit, outcome: Outcome) {
+        self.unanswered.set(self.unanswered.get() - 1);
+        if self.abandoned.get() {
+            return;
+        }
         let mut queue = self.queue.borrow_mut();
         asked.tell(outcome, |message| {
             let queued = Queued { message, permit: None };
@@ -165,7 +187,6 @@ impl Outbox {
         if let Some(last) = queue.messages.back_mut() {
             last.permit = Some(permit);
         }
-        self.unanswered.set(self.unanswered.get() - 1);
     }
 }
 
