@@ -112,6 +112,27 @@ fn a_client_that_does_not_read_is_pushed_back() {
 }
 
 #[test]
+fn options_without_end_hold_up_nobody() {
+    let served = Served::new(ExportOptions::default());
+    let mut modest = served.client();
+    let mut flood = served.greeted();
+    let mut replies = flood.stream.try_clone().unwrap();
+    let options = OptionHeader { option: 77, length: 0 }.encode().repeat(4096);
+    std::thread::scope(|threads| {
+        threads.spawn(|| io::copy(&mut replies, &mut io::sink()));
+        threads.spawn(|| while flood.stream.write_all(&options).is_ok() {});
+        let begun = Instant::now();
+        let mut reads = 0;
+        while begun.elapsed() < Duration::from_secs(2) {
+            assert_eq!(modest.read(0, 512).unwrap(), [0; 512]);
+            reads += 1;
+        }
+        served.tell_to_stop();
+        assert!(reads > 40, "{reads} reads in two seconds");
+    });
+}
+
+#[test]
 fn nothing_works_on_for_clients_that_are_gone() {
     let served = Served::new(ExportOptions::default());
     for _ in 0..20 {
