@@ -48,6 +48,9 @@ const KNOWN: [u32; 10] = [
     OPT_EXTENDED_HEADERS,
 ];
 
+/// What is said to anything else where TLS is required, also to options that nobody knows.
+const TLS_FIRST: &str = "this server requires TLS: begin with STARTTLS";
+
 /// An error reply: its number, and a sentence for people.
 type Refused = (u32, String);
 
@@ -98,9 +101,7 @@ impl<'a> Negotiation<'a> {
             OPT_ABORT => Ok(Some(Outcome::Left)),
             OPT_STARTTLS => self.start_tls(data).map(|()| Some(Outcome::StartTls)),
             OPT_EXPORT_NAME => return self.export_name(data).map(Some),
-            _ if self.encryption == Encryption::Required => {
-                refused(REP_ERR_TLS_REQD, "this server requires TLS: begin with STARTTLS")
-            }
+            _ if self.encryption == Encryption::Required => refused(REP_ERR_TLS_REQD, TLS_FIRST),
             OPT_LIST => self.list(data).map(|()| None),
             OPT_INFO => self.info(option, data).map(|_export| None),
             OPT_GO => self.info(option, data).map(|export| Some(self.begin(export))),
@@ -130,6 +131,9 @@ impl<'a> Negotiation<'a> {
             OPT_ABORT => {
                 self.reply(option, REP_ACK, &[]);
                 return Ok(Some(Outcome::Left));
+            }
+            _ if self.encryption == Encryption::Required && option != OPT_STARTTLS => {
+                self.reply(option, REP_ERR_TLS_REQD, TLS_FIRST.as_bytes());
             }
             _ if self.looks_at(option) => {
                 self.reply(option, REP_ERR_TOO_BIG, b"the option's data are too long")
