@@ -158,8 +158,10 @@ fn requests_of_no_length_succeed_in_every_mode() {
     for mode in CHUNKED {
         let served = served();
         let mut client = served.client_in(mode, &[]);
-        let cookie = client.request(Command::Read, 0, SIZE, 0);
-        assert_eq!(client.chunks(cookie), [(REPLY_NONE, vec![])], "a READ has no simple reply");
+        for flags in [0, CMD_FLAG_FUA, CMD_FLAG_DF | CMD_FLAG_FUA] {
+            let cookie = client.request(Command::Read, flags, SIZE, 0);
+            assert_eq!(client.chunks(cookie), [(REPLY_NONE, vec![])], "a READ has no simple reply");
+        }
         for command in [Command::Trim, Command::WriteZeroes, Command::Cache, Command::Flush] {
             let cookie = client.request(command, CMD_FLAG_FUA, 0, 0);
             succeeds(&mut client, cookie);

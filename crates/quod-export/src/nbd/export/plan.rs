@@ -104,7 +104,8 @@ impl Export {
         if flags & CMD_FLAG_FAST_ZERO != 0 && !self.zeroes_fast(plan, offset, length) {
             return Err(Refusal::new(Errno::NotSup, "zeroes here would take as long as a write"));
         }
-        Ok(if length == 0 && fua == Fua::No { Plan::Nothing } else { plan })
+        // FUA makes a change of no bytes a flush.
+        Ok(if length == 0 && (fua == Fua::No || !changes) { Plan::Nothing } else { plan })
     }
 
     fn check_range(&self, offset: u64, length: u64, past_the_end: Errno) -> Result<(), Refusal> {
