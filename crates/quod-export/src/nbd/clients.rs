@@ -44,7 +44,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again when the system has run out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Descriptors left for what is opened later and is not a connection.
+/// Descriptors left for what is opened later and is not a connection; half of them all where there are few.
 const OTHER_FILES: u64 = 64;
 
 /// The clients of a server, and what they share.
@@ -262,7 +262,12 @@ fn spare_files() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     // The images of many exports, and their backing files.
     let taken = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64;
-    usize::try_from(limit.saturating_sub(OTHER_FILES + taken)).unwrap_or(usize::MAX)
+    usize::try_from(spare_of(limit.saturating_sub(taken))).unwrap_or(usize::MAX)
+}
+
+/// How many of so many descriptors are for connections.
+fn spare_of(left: u64) -> u64 {
+    left - OTHER_FILES.min(left / 2)
 }
 
 /// A connection that counts as open.
@@ -279,5 +284,17 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         self.0.left.notify(usize::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_limit_of_open_files_leaves_room_for_clients() {
+        for (left, spare) in [(0, 0), (1, 1), (50, 25), (128, 64), (1000, 936)] {
+            assert_eq!(spare_of(left), spare);
+        }
     }
 }
