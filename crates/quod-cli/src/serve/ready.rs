@@ -37,7 +37,12 @@ impl PidFile {
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(format!(".{}", process::id()));
         let fresh = PathBuf::from(fresh);
-        let written = File::create(&fresh).and_then(|mut file| writeln!(file, "{}", process::id()));
+        // Left by a server of the same number that was killed before the renaming. A link there is not followed.
+        if may_be_replaced(&fresh).with_context(told)? {
+            remove_if_there(&fresh).with_context(told)?;
+        }
+        let mut file = File::create_new(&fresh).with_context(told)?;
+        let written = writeln!(file, "{}", process::id());
         if let Err(error) = written.and_then(|()| fs::rename(&fresh, path)) {
             if let Err(error) = fs::remove_file(&fresh) {
                 tracing::debug!(%error, "nothing of the pid file is left to be removed");
@@ -55,6 +60,13 @@ impl Drop for PidFile {
         if mine && let Err(error) = fs::remove_file(&self.0) {
             output::complain(&format_args!("{}: the pid file stays behind: {error}", self.0.display()));
         }
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -90,6 +102,7 @@ fn notify(state: NotifyState<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn only_a_pid_file_is_replaced_and_only_ones_own_is_removed() {
@@ -113,5 +126,24 @@ mod tests {
         PidFile::write(&path).expect_err("it is an image");
         assert_eq!(fs::read(&path).expect("it is there"), b"QED\0");
         assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 1);
+    }
+
+    #[test]
+    fn no_file_is_overwritten_on_the_way_to_a_pid_file() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (path, other) = (directory.path().join("pid"), directory.path().join("other"));
+        let fresh = directory.path().join(format!("pid.{}", process::id()));
+        fs::write(&other, "precious").expect("a file");
+        symlink(&other, &fresh).expect("a link");
+        PidFile::write(&path).expect_err("a link is in the way");
+        fs::remove_file(&fresh).expect("the link is there");
+        fs::write(&fresh, "precious").expect("a file");
+        PidFile::write(&path).expect_err("a file is in the way");
+        for precious in [other, fresh.clone()] {
+            assert_eq!(fs::read_to_string(precious).expect("it is there"), "precious");
+        }
+        fs::write(&fresh, "1").expect("a file");
+        drop(PidFile::write(&path).expect("what a killed server left is replaced"));
+        assert!(!fresh.exists());
     }
 }
