@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: checking ranges and rights; [`Export::plan`] did.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use quod::{ErrorKind, Fua, Image, block_on};
@@ -17,7 +18,6 @@ use super::Export;
 use super::answer::{Answer, Outcome, Refusal};
 use super::plan::{Fragments, Plan};
 use super::status;
-use crate::nbd::transmission::outbox::Outbox;
 
 /// Bytes that are cleared or discarded before other requests get the thread.
 const STRETCH: u64 = 1 << 30;
@@ -31,10 +31,10 @@ const CACHE_STRETCH: u64 = 1 << 20;
 /// Reads up to this length are answered in one piece: looking for holes costs more than they save.
 const ONE_PIECE: u32 = 4096;
 
-/// A request, and where its answer will go.
+/// A request, and whether somebody still waits for it.
 pub(crate) struct Errand {
     pub(crate) request: Request,
-    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) is_given_up: Rc<Cell<bool>>,
 }
 
 impl Export {
@@ -172,7 +172,7 @@ impl Export {
         job: impl FnOnce(Image<FileStorage>) -> quod::Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {
         let image = self.image.clone();
-        let is_wanted = || !errand.outbox.is_abandoned();
+        let is_wanted = || !errand.is_given_up.get();
         let done = self.offload.run(is_wanted, move || job(image)).await?;
         done.map_err(|error| self.report(&errand.request, &error))
     }

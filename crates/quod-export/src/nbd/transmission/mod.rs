@@ -214,7 +214,7 @@ impl<S: Stream> Connection<S> {
     /// Begins a request, and answers it too if nothing makes it wait.
     fn start(&self, request: Request, plan: Plan, permit: Permit, payload: Option<Buffer>) {
         let ticket = self.outbox.ticket(Asked::by(&request, self.session.mode), permit);
-        let errand = Errand { request, outbox: Rc::clone(&self.outbox) };
+        let errand = Errand { request, is_given_up: self.outbox.is_given_up() };
         let mut work = Box::pin(Rc::clone(&self.export).perform(plan, errand, payload));
         // The task below asks again with a waker of its own.
         let first = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -67,7 +67,7 @@ pub(crate) struct Outbox {
     /// No further request will come.
     last: Cell<bool>,
     /// The client is gone: what is pushed is forgotten.
-    abandoned: Cell<bool>,
+    abandoned: Rc<Cell<bool>>,
     changed: Event,
     share: Rc<Share>,
     recycler: Rc<Recycler>,
@@ -80,7 +80,7 @@ impl Outbox {
             unanswered: Cell::new(0),
             full: Cell::new(false),
             last: Cell::new(false),
-            abandoned: Cell::new(false),
+            abandoned: Rc::default(),
             changed: Event::new(),
             share,
             recycler,
@@ -109,9 +109,9 @@ impl Outbox {
         }
     }
 
-    /// Whether nobody will take another answer.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandoned.get()
+    /// Tells, now and later, whether nobody will take another answer.
+    pub(crate) fn is_given_up(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.abandoned)
     }
 
     /// Bytes that wait.
