@@ -264,7 +264,7 @@ fn a_flush_that_failed_for_nobody_fails_the_next() {
         move |mut client| {
             client.write_all(&handshake(mode)).expect("said");
             hear_options(&mut client, mode);
-            for result in [Err(Errno::Io), Ok(()), Ok(())] {
+            for result in [Err(Errno::Io), Ok(()), Ok(()), Ok(())] {
                 let request = hear_request(&mut client, mode);
                 // By now nobody waits for the first.
                 thread::sleep(Duration::from_millis(200));
@@ -288,6 +288,30 @@ fn a_flush_that_failed_for_nobody_fails_the_next() {
             read(&storage, 0, 512).expect("read");
             assert_eq!(flush(&storage).expect_err("what was dropped").kind(), error_kind(Errno::Io));
             flush(&storage).expect("told once");
+        },
+    );
+}
+
+#[test]
+fn a_flush_that_fails_for_nobody_fails_the_one_that_is_on_its_way() {
+    let mode = Mode::Structured;
+    serve(
+        move |mut client| {
+            client.write_all(&handshake(mode)).expect("said");
+            hear_options(&mut client, mode);
+            let both = [hear_request(&mut client, mode), hear_request(&mut client, mode)];
+            for (request, result) in both.iter().zip([Err(Errno::Io), Ok(())]) {
+                let mut out = Vec::new();
+                encode_simple_reply(request.cookie, result, &mut out);
+                client.write_all(&out).expect("said");
+            }
+        },
+        |name| {
+            let storage = connect(name).expect("a handshake");
+            let mut dropped = Box::pin(storage.flush(Held::NOTHING));
+            assert!(block_on(futures_lite::future::poll_once(&mut dropped)).is_none());
+            drop(dropped);
+            assert_eq!(flush(&storage).expect_err("what was dropped").kind(), error_kind(Errno::Io));
         },
     );
 }
