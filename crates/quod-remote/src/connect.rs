@@ -63,12 +63,14 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if self.link.say_goodbye(GOODBYE).is_ok() {
+        // The receiving thread itself is here when the last handle was in what a request held. It cannot wait for itself.
+        let thread = self.thread.take().filter(|thread| thread.thread().id() != thread::current().id());
+        if self.link.say_goodbye(GOODBYE).is_ok() && thread.is_some() {
             // What it has not done yet it may do now. It hangs up when it is through.
             let _hung_up: bool = lock(&self.ended).recv_timeout(GOODBYE).is_err();
         }
         self.link.hang_up();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = thread {
             let _ended: bool = thread.join().is_ok();
         }
     }
