@@ -10,14 +10,14 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use quod::{Format, ImageInfo};
-use quod_storage::{Access, Opener, Storage};
+use quod_storage::{Opener, Storage};
 
 use crate::open::{Target, could_not_open, system_sentence};
-use crate::place::{self, Places};
+use crate::place;
 
 /// More images than this in one chain are a mistake or an attack.
 const MAX_LAYERS: usize = 200;
@@ -41,9 +41,9 @@ impl Layer {
         let format = target.format().await?;
         let path = target.path;
         let (file_length, header) = match format {
-            Format::Raw => (raw_length(path, target.access).await?, None),
+            Format::Raw => (raw_length(target).await?, None),
             Format::Qed => {
-                let info = quod::inspect(&Places::given(path), path, target.access).await;
+                let info = quod::inspect(&target.places, path, target.access).await;
                 let info = info.map_err(|error| anyhow!(could_not_open(path, &error)))?;
                 (info.file_length, Some(info))
             }
@@ -92,10 +92,10 @@ impl Layer {
     }
 }
 
-async fn raw_length(path: &Path, access: Access) -> anyhow::Result<u64> {
-    let length = async { Places::given(path).open(path, access).await?.length().await };
+async fn raw_length(target: &Target<'_>) -> anyhow::Result<u64> {
+    let length = async { target.places.open(target.path, target.access).await?.length().await };
     let told = length.await;
-    told.map_err(|error| anyhow!("Could not open '{}': {}", path.display(), system_sentence(&error)))
+    told.map_err(|error| anyhow!("Could not open '{}': {}", target.path.display(), system_sentence(&error)))
 }
 
 /// Reads the image and every image below it, top first.
@@ -104,8 +104,8 @@ pub(crate) async fn layers(top: &Target<'_>) -> anyhow::Result<Vec<Layer>> {
     let mut seen = HashSet::new();
     let mut next = Some((top.path.to_owned(), top.format));
     while let Some((path, format)) = next {
-        let layer = Layer::read(&Target { path: &path, format, access: top.access }).await?;
-        let id = Places::given(top.path).identify(&path).await?;
+        let layer = Layer::read(&top.or_below(&path, format)).await?;
+        let id = top.places.identify(&path).await?;
         if !seen.insert(id) {
             bail!("Backing file '{}' creates an infinite loop.", path.display());
         }

@@ -19,7 +19,6 @@ use serde::Serialize;
 use crate::json;
 use crate::open::{Source, Target, could_not_open};
 use crate::output::{self, OutputFormat};
-use crate::place::Places;
 
 const CORRUPT: u8 = 2;
 const LEAKS: u8 = 3;
@@ -92,7 +91,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
 }
 
 fn check(target: &Target<'_>, repair: Repair) -> anyhow::Result<CheckReport> {
-    let report = quod::block_on(quod::check(&Places::given(target.path), target.path, target.access, repair));
+    let report = quod::block_on(quod::check(&target.places, target.path, target.access, repair));
     report.map_err(|error| anyhow!(could_not_open(target.path, &error)))
 }
 

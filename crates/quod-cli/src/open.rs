@@ -40,16 +40,27 @@ impl Source {
 }
 
 /// An image that is to be opened.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) path: &'a Path,
     pub(crate) format: Option<&'a str>,
     pub(crate) access: Access,
+    /// Opens it, every time.
+    pub(crate) places: Places,
 }
 
 impl<'a> Target<'a> {
+    /// One whose name a person gave.
+    pub(crate) fn new(path: &'a Path, format: Option<&'a str>, access: Access) -> Self {
+        Target { path, format, access, places: Places::given(path) }
+    }
+
     pub(crate) fn for_reading(path: &'a Path, format: Option<&'a str>, shared: bool) -> Self {
-        Target { path, format, access: if shared { Access::ReadShared } else { Access::Read } }
+        Target::new(path, format, if shared { Access::ReadShared } else { Access::Read })
+    }
+
+    /// The same, or one that lies below it: a local file whatever its name looks like.
+    pub(crate) fn or_below<'b>(&self, path: &'b Path, format: Option<&'b str>) -> Target<'b> {
+        Target { path, format, access: self.access, places: self.places.clone() }
     }
 
     /// Tells the format: what was asked for, or what the first bytes say.
@@ -59,9 +70,7 @@ impl<'a> Target<'a> {
     pub(crate) async fn format(&self) -> anyhow::Result<Format> {
         let told = match self.format {
             Some(name) => format_named(name).ok_or_else(|| format!("Unknown driver '{name}'")),
-            None => quod::probe(&Places::given(self.path), self.path)
-                .await
-                .map_err(|error| sentence(self.path, &error)),
+            None => quod::probe(&self.places, self.path).await.map_err(|error| sentence(self.path, &error)),
         };
         told.map_err(|why| anyhow!("Could not open '{}': {why}", self.path.display()))
     }
@@ -71,7 +80,7 @@ impl<'a> Target<'a> {
     /// # Errors
     /// `Could not open 'FILE': ...`
     pub(crate) async fn open(&self) -> anyhow::Result<AnyDisk> {
-        self.open_by(&Places::given(self.path), quod::DEFAULT_CACHE_BYTES).await
+        self.open_by(&self.places, quod::DEFAULT_CACHE_BYTES).await
     }
 
     /// As [`open`](Target::open), but in a local file, and with a budget for the table cache in bytes.

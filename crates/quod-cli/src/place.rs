@@ -112,7 +112,7 @@ impl Storage for Place {
 }
 
 /// Opens files, and the one name as what it stands for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Places {
     given: PathBuf,
 }

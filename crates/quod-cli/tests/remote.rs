@@ -17,9 +17,13 @@ struct Server {
 
 impl Server {
     fn start(room: &Room, file: &str, export: &str, arguments: &[&str]) -> Self {
+        Server::start_with(room, file, export, &[&["-t", "--shared=8"], arguments].concat())
+    }
+
+    fn start_with(room: &Room, file: &str, export: &str, arguments: &[&str]) -> Self {
         let socket = room.path(&format!("{file}.{export}.nbd"));
         let mut command = Command::new("qemu-nbd");
-        command.args(["-t", "-f", "raw", "--shared=8", "-x", export, "-k"]).arg(&socket).args(arguments);
+        command.args(["-f", "raw", "-x", export, "-k"]).arg(&socket).args(arguments);
         let child = command.arg(room.path(file)).stdin(Stdio::null()).spawn().expect("qemu-nbd is installed");
         let uri = format!("nbd+unix:///{export}?socket={}", socket.display());
         let server = Server { child, uri };
@@ -153,6 +157,17 @@ fn names_in_headers_are_never_followed_to_a_server() {
     )
     .exits(0);
     room.quod(&["map", "top.qed"]).exits(1).tells("not a local file");
+    // A prefix makes it the name of a file.
+    let name = "file:nbd+unix:///?socket=nowhere";
+    room.peer("qemu-img", &["create", "-q", "-f", "qed", "-u", "-b", name, "-F", "raw", "top.qed", "64M"])
+        .exits(0);
+    for arguments in [
+        &["map", "top.qed"][..],
+        &["info", "--backing-chain", "top.qed"],
+        &["create", "-b", name, "-F", "raw", "new.qed"],
+    ] {
+        room.quod(arguments).exits(1).tells("local files only");
+    }
 }
 
 #[test]

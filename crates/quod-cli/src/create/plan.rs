@@ -118,7 +118,7 @@ impl Backing {
             bail!(OVER_ITSELF);
         }
         let Some(format) = format else {
-            let target = Target::for_reading(&path, None, false);
+            let target = Target::for_reading(image, None, false).or_below(&path, None);
             let detected = match quod::block_on(target.format()) {
                 Ok(format) => format!("\nDetected format of {}.", name_of(format)),
                 Err(_unreadable) => String::new(),
@@ -136,7 +136,7 @@ impl Backing {
     /// # Errors
     /// It cannot be opened, or the new image would overwrite it or one that it needs.
     fn size(&self, image: &Path) -> anyhow::Result<u64> {
-        let target = Target::for_reading(&self.path, Some(name_of(self.format)), false);
+        let target = Target::for_reading(image, None, false).or_below(&self.path, Some(name_of(self.format)));
         quod::block_on(async {
             let opened =
                 target.open().await.map_err(|why| anyhow!("{why:#}\nCould not open backing image."))?;

@@ -151,7 +151,7 @@ fn open(
     let access = if args.read_only { Access::Read } else { Access::Write };
     // With `--create` the caller has said what the file is.
     let format = args.format.as_deref().or(create.map(|_| name_of(Format::Qed)));
-    let target = Target { path: file, format, access };
+    let target = Target::new(file, format, access);
     quod::block_on(target.open_with(cache_bytes))
 }
 

@@ -39,7 +39,7 @@ impl<W: Write> Session<W> {
         format: Option<&str>,
         access: Access,
     ) -> anyhow::Result<()> {
-        let disk = quod::block_on(Target { path, format, access }.open());
+        let disk = quod::block_on(Target::new(path, format, access).open());
         let disk = disk.map_err(|why| anyhow!("can't open device {}: {why:#}", path.display()))?;
         self.open = Some(OpenDisk { disk, path: path.to_owned(), format: format.map(str::to_owned), access });
         Ok(())
