@@ -10,6 +10,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use quod::{BackingPolicy, Image};
 use quod_remote::{NbdStorage, NbdUri};
@@ -115,12 +116,14 @@ impl Storage for Place {
 #[derive(Clone)]
 pub(crate) struct Places {
     given: PathBuf,
+    /// All that is opened by the one name: some servers take one connection and end with it.
+    disk: Arc<OnceLock<NbdStorage>>,
 }
 
 impl Places {
     /// For a verb that a person gave `name` to.
     pub(crate) fn given(name: &Path) -> Self {
-        Places { given: name.to_owned() }
+        Places { given: name.to_owned(), disk: Arc::default() }
     }
 
     /// The export, when `name` is the one that was given and is one.
@@ -132,6 +135,14 @@ impl Places {
         }
         NbdUri::parse(text).map(Some).map_err(|error| invalid(error.to_string()))
     }
+
+    fn connected(&self, uri: &NbdUri) -> io::Result<NbdStorage> {
+        if let Some(disk) = self.disk.get() {
+            return Ok(disk.clone());
+        }
+        let disk = NbdStorage::connect(uri)?;
+        Ok(self.disk.get_or_init(|| disk).clone())
+    }
 }
 
 impl Opener for Places {
@@ -141,7 +152,7 @@ impl Opener for Places {
         let Some(uri) = self.remote(name)? else {
             return Ok(Place::File(FileOpener.open(name, access).await?));
         };
-        let disk = NbdStorage::connect(&uri)?;
+        let disk = self.connected(&uri)?;
         if access == Access::Write && disk.is_read_only() {
             let sentence = "Permission denied: the server exports it read-only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));

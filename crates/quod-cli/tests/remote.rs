@@ -171,6 +171,30 @@ fn names_in_headers_are_never_followed_to_a_server() {
 }
 
 #[test]
+fn one_connection_is_enough_for_a_verb() {
+    let room = Room::new();
+    raw(&room, "a.raw");
+    qed(&room, "a.qed", &[]);
+    for (number, (file, arguments, code)) in [
+        ("a.raw", &["info"][..], 0),
+        ("a.raw", &["map"], 0),
+        ("a.raw", &["check"], 63),
+        ("a.qed", &["info", "--backing-chain"], 0),
+        ("a.qed", &["check"], 0),
+        ("a.qed", &["check", "-r", "all"], 0),
+        ("a.qed", &["compare", "a.raw"], 0),
+        ("a.qed", &["io", "-c", "read -P 7 1M 64k"], 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // This one ends with its first client.
+        let server = Server::start_with(&room, file, &number.to_string(), &[]);
+        room.quod(&[arguments, &[server.uri.as_str()]].concat()).exits(code);
+    }
+}
+
+#[test]
 fn what_cannot_be_had_is_told_as_by_the_reference() {
     let room = Room::new();
     raw(&room, "a.raw");
