@@ -10,6 +10,8 @@ use super::fields::Fields;
 pub const GREETING_MAGIC: u64 = 0x4e42_444d_4147_4943;
 /// "IHAVEOPT", the second word of a newstyle server and the first of every option.
 pub const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
+/// The second word of a server that knows the old handshake only: one export, and no options.
+pub const OLD_HANDSHAKE_MAGIC: u64 = 0x0000_4202_8186_1253;
 /// Begins every option reply.
 pub const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 

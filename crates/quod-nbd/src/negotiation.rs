@@ -15,10 +15,10 @@ use super::terms::{BlockSizes, Terms};
 use super::{
     BASE_ALLOCATION, C_FIXED_NEWSTYLE, C_NO_ZEROES, ContextQuery, DecodeError, EXPORT_NAME_REPLY_LEN,
     EXPORT_NAME_ZEROES, ExportQuery, FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, GREETING_LEN, INFO_BLOCK_SIZE,
-    Info, MAX_STRING, Mode, OPT_EXPORT_NAME, OPT_EXTENDED_HEADERS, OPT_GO, OPT_SET_META_CONTEXT,
-    OPT_STARTTLS, OPT_STRUCTURED_REPLY, OPTION_REPLY_LEN, OptionHeader, OptionReplyHeader, REP_ACK,
-    REP_ERR_TLS_REQD, REP_ERR_UNSUP, REP_FLAG_ERROR, REP_INFO, REP_META_CONTEXT, decode_context,
-    decode_export_name_reply, decode_greeting,
+    Info, MAX_STRING, Mode, OLD_HANDSHAKE_MAGIC, OPT_EXPORT_NAME, OPT_EXTENDED_HEADERS, OPT_GO,
+    OPT_SET_META_CONTEXT, OPT_STARTTLS, OPT_STRUCTURED_REPLY, OPTION_REPLY_LEN, OptionHeader,
+    OptionReplyHeader, REP_ACK, REP_ERR_TLS_REQD, REP_ERR_UNSUP, REP_FLAG_ERROR, REP_INFO, REP_META_CONTEXT,
+    decode_context, decode_export_name_reply, decode_greeting,
 };
 
 /// The most data that an option reply may have, in bytes.
@@ -131,7 +131,10 @@ impl Negotiation {
     }
 
     fn greeted(&mut self, bytes: &[u8]) -> Result<Turn, Refusal> {
-        let flags = decode_greeting(exactly(bytes)?)?;
+        let flags = decode_greeting(exactly(bytes)?).map_err(|error| match error {
+            DecodeError::WrongMagic { found: OLD_HANDSHAKE_MAGIC } => Refusal::OldHandshake,
+            other => other.into(),
+        })?;
         self.leaves_out_zeroes = flags & FLAG_NO_ZEROES != 0;
         let is_fixed = flags & FLAG_FIXED_NEWSTYLE != 0;
         let zeroes = if self.leaves_out_zeroes { C_NO_ZEROES } else { 0 };

@@ -98,6 +98,9 @@ pub enum Refusal {
     /// What arrived has no meaning.
     #[error("not an NBD server, or one of another kind: {0}")]
     Nonsense(#[from] DecodeError),
+    /// The server knows the old handshake only.
+    #[error("the server knows only the old NBD handshake, which is not spoken here")]
+    OldHandshake,
     /// The name of the export is longer than the protocol allows.
     #[error("the name of the export has {len} bytes, more than the protocol allows")]
     NameTooLong {

@@ -138,6 +138,18 @@ fn what_is_no_nbd_server_is_told() {
 }
 
 #[test]
+fn a_server_of_the_old_handshake_is_told_from_another_protocol() {
+    let mut said = [0; 152];
+    said[..8].copy_from_slice(&GREETING_MAGIC.to_be_bytes());
+    said[8..16].copy_from_slice(&0x0000_4202_8186_1253_u64.to_be_bytes());
+    let error = serve(
+        move |mut client| client.write_all(&said).expect("said"),
+        |name| connect(name).map(drop).expect_err("the old handshake").to_string(),
+    );
+    assert!(error.contains("old NBD handshake"), "{error}");
+}
+
+#[test]
 fn a_reply_is_put_together_from_pieces_in_any_order() {
     for mode in [Mode::Structured, Mode::Extended] {
         let bytes = answered(mode, |request| {
