@@ -3,68 +3,13 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::scripted::{chunk, handshake, hear_options, hear_request, hole, serve};
 use common::{block_on, connect, flush, read};
 use quod_nbd::*;
-use quod_storage::{Buffer, Held, Storage};
-
-const SIZE: u64 = 1 << 20;
-
-/// Serves one client on a socket of its own, and runs `client` with the name of it.
-fn serve<T>(server: impl FnOnce(UnixStream) + Send, client: impl FnOnce(&str) -> T) -> T {
-    let directory = tempfile::tempdir().expect("a directory");
-    let socket = directory.path().join("socket");
-    let listener = UnixListener::bind(&socket).expect("a socket");
-    thread::scope(|scope| {
-        scope.spawn(move || server(listener.accept().expect("a client").0));
-        client(&format!("nbd+unix:///?socket={}", socket.display()))
-    })
-}
-
-/// What a server says in a whole handshake, up to transmission.
-fn handshake(mode: Mode) -> Vec<u8> {
-    let mut out = encode_greeting(FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES).to_vec();
-    let mut say = |option, reply, data: &[u8]| encode_option_reply(&mut out, option, reply, data);
-    let yes = |wanted| if mode == wanted { REP_ACK } else { REP_ERR_UNSUP };
-    say(OPT_EXTENDED_HEADERS, yes(Mode::Extended), b"");
-    if mode != Mode::Extended {
-        say(OPT_STRUCTURED_REPLY, yes(Mode::Structured), b"");
-    }
-    if mode != Mode::Simple {
-        say(OPT_SET_META_CONTEXT, REP_META_CONTEXT, &encode_context(ContextId(3), BASE_ALLOCATION));
-        say(OPT_SET_META_CONTEXT, REP_ACK, b"");
-    }
-    let flags = TX_HAS_FLAGS | TX_SEND_FLUSH | TX_SEND_WRITE_ZEROES;
-    say(OPT_GO, REP_INFO, &Info::Export { size: SIZE, flags }.encode());
-    say(OPT_GO, REP_ACK, b"");
-    out
-}
-
-/// Takes in what a client says in its handshake.
-fn hear_options(client: &mut UnixStream, mode: Mode) {
-    let options = match mode {
-        Mode::Extended | Mode::Simple => 3,
-        Mode::Structured => 4,
-    };
-    client.read_exact(&mut [0; CLIENT_FLAGS_LEN]).expect("flags");
-    for _ in 0..options {
-        let mut head = [0; OPTION_LEN];
-        client.read_exact(&mut head).expect("an option");
-        let length = OptionHeader::decode(&head).expect("an option").length;
-        client.read_exact(&mut vec![0; length as usize]).expect("its data");
-    }
-}
-
-/// Takes a request without a payload in.
-fn hear_request(client: &mut UnixStream, mode: Mode) -> Request {
-    let mut head = vec![0; mode.request_len()];
-    client.read_exact(&mut head).expect("a request");
-    Request::decode(mode, &head).expect("a request")
-}
+use quod_storage::{Buffer, Storage};
 
 /// What a client hears of a read of 4 KiB at 8 KiB, when `answer` is all that the server says to it.
 fn answered(mode: Mode, answer: impl FnOnce(Request) -> Vec<u8> + Send) -> std::io::Result<Vec<u8>> {
@@ -86,26 +31,8 @@ fn answered(mode: Mode, answer: impl FnOnce(Request) -> Vec<u8> + Send) -> std::
     )
 }
 
-fn chunk(mode: Mode, request: &Request, flags: u16, kind: u16, payload: &[u8]) -> Vec<u8> {
-    let head = ChunkHead {
-        flags,
-        kind,
-        cookie: request.cookie,
-        offset: request.offset,
-        length: payload.len() as u64,
-    };
-    let mut out = Vec::new();
-    head.encode(mode, &mut out);
-    out.extend(payload);
-    out
-}
-
 fn data(offset: u64, bytes: &[u8]) -> Vec<u8> {
     [&offset.to_be_bytes()[..], bytes].concat()
-}
-
-fn hole(offset: u64, length: u32) -> Vec<u8> {
-    Chunk::OffsetHole { offset, length }.encode(false)
 }
 
 #[test]
@@ -268,112 +195,6 @@ fn an_error_with_a_sentence_fails_the_request_and_tells_the_sentence() {
             },
         );
     }
-}
-
-#[test]
-fn a_flush_that_failed_for_nobody_fails_the_next() {
-    let mode = Mode::Structured;
-    serve(
-        move |mut client| {
-            client.write_all(&handshake(mode)).expect("said");
-            hear_options(&mut client, mode);
-            for result in [Err(Errno::Io), Ok(()), Ok(()), Ok(())] {
-                let request = hear_request(&mut client, mode);
-                // By now nobody waits for the first.
-                thread::sleep(Duration::from_millis(200));
-                let mut out = Vec::new();
-                match request.command {
-                    Command::Read => {
-                        let hole = hole(request.offset, request.length as u32);
-                        out = chunk(mode, &request, REPLY_FLAG_DONE, REPLY_OFFSET_HOLE, &hole);
-                    }
-                    _ => encode_simple_reply(request.cookie, result, &mut out),
-                }
-                client.write_all(&out).expect("said");
-            }
-        },
-        |name| {
-            let storage = connect(name).expect("a handshake");
-            let mut dropped = Box::pin(storage.flush(Held::NOTHING));
-            assert!(block_on(futures_lite::future::poll_once(&mut dropped)).is_none());
-            drop(dropped);
-            // Its reply comes after that of the flush.
-            read(&storage, 0, 512).expect("read");
-            assert_eq!(flush(&storage).expect_err("what was dropped").kind(), error_kind(Errno::Io));
-            flush(&storage).expect("told once");
-        },
-    );
-}
-
-#[test]
-fn a_flush_that_fails_for_nobody_fails_the_one_that_is_on_its_way() {
-    let mode = Mode::Structured;
-    serve(
-        move |mut client| {
-            client.write_all(&handshake(mode)).expect("said");
-            hear_options(&mut client, mode);
-            let both = [hear_request(&mut client, mode), hear_request(&mut client, mode)];
-            for (request, result) in both.iter().zip([Err(Errno::Io), Ok(())]) {
-                let mut out = Vec::new();
-                encode_simple_reply(request.cookie, result, &mut out);
-                client.write_all(&out).expect("said");
-            }
-        },
-        |name| {
-            let storage = connect(name).expect("a handshake");
-            let mut dropped = Box::pin(storage.flush(Held::NOTHING));
-            assert!(block_on(futures_lite::future::poll_once(&mut dropped)).is_none());
-            drop(dropped);
-            assert_eq!(flush(&storage).expect_err("what was dropped").kind(), error_kind(Errno::Io));
-        },
-    );
-}
-
-/// Owns a handle, and tells whether it could be dropped.
-struct LastHandle {
-    storage: Option<quod_remote::NbdStorage>,
-    dropped: mpsc::Sender<bool>,
-}
-
-impl Drop for LastHandle {
-    fn drop(&mut self) {
-        let storage = self.storage.take();
-        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(storage)));
-        self.dropped.send(dropped.is_ok()).expect("somebody listens");
-    }
-}
-
-#[test]
-fn the_last_handle_may_be_what_a_request_holds() {
-    let mode = Mode::Structured;
-    let (dropped, outcome) = mpsc::channel();
-    let (leaves, answers) = mpsc::channel();
-    serve(
-        move |mut client| {
-            client.write_all(&handshake(mode)).expect("said");
-            hear_options(&mut client, mode);
-            let request = hear_request(&mut client, mode);
-            answers.recv().expect("nothing but the request has the handle");
-            let mut out = Vec::new();
-            encode_simple_reply(request.cookie, Ok(()), &mut out);
-            client.write_all(&out).expect("said");
-            client.read_to_end(&mut Vec::new()).expect("the end");
-        },
-        |name| {
-            let storage = connect(name).expect("a handshake");
-            let last = LastHandle { storage: Some(storage.clone()), dropped };
-            let mut flush = Box::pin(storage.flush(Held::new(Arc::new(last))));
-            assert!(block_on(futures_lite::future::poll_once(&mut flush)).is_none());
-            drop(flush);
-            drop(storage);
-            leaves.send(()).expect("the server is there");
-            assert_eq!(outcome.recv_timeout(Duration::from_secs(20)), Ok(true));
-        },
-    );
-}
-
-fn error_kind(errno: Errno) -> std::io::ErrorKind {
-    std::io::Error::from_raw_os_error(errno as i32).kind()
 }
 
 #[test]
