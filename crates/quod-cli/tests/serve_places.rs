@@ -52,7 +52,7 @@ fn who_listens_to_the_world_without_tls_is_warned_once() {
     room.peer("nbdinfo", &["--size", &socket]).exits(0);
     let ran = serving.stop("-TERM").exits(0);
     assert_eq!(ran.err.matches("can read what is served").count(), 1, "{ran:?}");
-    assert!(ran.err.contains("Warning: there is no TLS: whoever can reach 0.0.0.0:"), "{ran:?}");
+    assert!(ran.err.contains("Warning: TLS is not required: whoever can reach 0.0.0.0:"), "{ran:?}");
     assert!(!room.path("s.sock").exists());
 }
 

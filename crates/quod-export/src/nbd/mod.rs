@@ -1,7 +1,7 @@
 //! The NBD server: images to any number of clients over Unix sockets and TCP.
 //!
 //! Role: [`Server`] binds sockets and serves on the calling thread; the protocol by itself is `quod-nbd`. Inside,
-//! `server` sets up, `clients` accepts, `handshake` and `transmission` lead each client over its `transport`. In the
+//! `server` sets up, `clients` accepts, `handshake` and `transmission` lead each client over its `stream`. In the
 //! handshake, `negotiation` answers options, with what `exports` finds, and leaves a `session`. Then requests come
 //! through `inbox`, `plan` decides about them, `perform` does them, replies leave through `outbox`; `budget` bounds it
 //! all.

@@ -5,7 +5,7 @@
 //! Invariant: nothing but TLS is agreed on while TLS is required and not there. What was agreed on before TLS is
 //! forgotten with it, since this is.
 //!
-//! Absent on purpose: I/O; `handshake.rs` brings options and takes replies.
+//! Absent on purpose: I/O; `handshake/mod.rs` brings options and takes replies.
 
 use std::rc::Rc;
 
