@@ -46,6 +46,17 @@ fn the_list_has_all_exports_the_first_one_first() {
 }
 
 #[test]
+fn a_description_that_the_protocol_has_no_room_for_is_cut() {
+    let mut told = named("a");
+    told.description = "é".repeat(3000) + "!";
+    let served = Served::new(vec![told]);
+    let mut client = served.greeted();
+    client.option(OPT_LIST, &[]);
+    let (_, data) = client.option_reply(OPT_LIST);
+    assert_eq!(decode_server(&data).unwrap().1, "é".repeat(MAX_STRING / 2));
+}
+
+#[test]
 fn an_export_that_has_the_empty_name_is_what_that_name_means() {
     let served = Served::new(vec![named("a"), named("")]);
     assert_eq!(client(&served, "a").write(0, &[1; 512]), Ok(()));

@@ -217,6 +217,13 @@ fn wrong_files_are_told_by_name() {
     assert!(told(TlsClients::Certified).contains("ca-cert.pem: no certificate"));
     fs::copy(pki.path().join("client-key.pem"), pki.path().join("server-key.pem")).unwrap();
     assert!(told(TlsClients::Any).contains("server-key.pem: "), "it belongs to another certificate");
+    fs::copy(pki.path().join("server-cert.pem"), pki.path().join("server-key.pem")).unwrap();
+    assert!(told(TlsClients::Any).contains("server-key.pem: no private key"));
+    fs::write(pki.path().join("server-key.pem"), vec![b'\n'; 5 << 20]).unwrap();
+    assert!(told(TlsClients::Any).contains("server-key.pem: longer than"));
+    fs::remove_file(pki.path().join("server-key.pem")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", pki.path().join("server-key.pem")).unwrap();
+    assert!(told(TlsClients::Any).contains("server-key.pem: not a regular file"));
     fs::remove_file(pki.path().join("server-key.pem")).unwrap();
     assert!(told(TlsClients::Any).contains("server-key.pem: No such file"));
     fs::write(pki.path().join("server-cert.pem"), [0xff; 9]).unwrap();

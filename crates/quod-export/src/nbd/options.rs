@@ -13,9 +13,9 @@ use super::stream::tls::Tls;
 #[non_exhaustive]
 pub struct ExportOptions {
     /// The export's name. Clients may also ask for the empty name, the default export: the first of a server. At most
-    /// 4,096 bytes are sent.
+    /// 4,096 bytes: the protocol knows no longer name.
     pub name: String,
-    /// A line for people who list the exports.
+    /// A line for people who list the exports. What is past 4,096 bytes is not told.
     pub description: String,
     /// Refuses writes even where the image would take them.
     pub read_only: bool,

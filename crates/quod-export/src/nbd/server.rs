@@ -17,6 +17,7 @@ use compio::driver::ProactorBuilder;
 use compio::runtime::{Runtime, spawn};
 use futures_lite::future::or;
 use quod::Image;
+use quod_nbd::MAX_STRING;
 use quod_storage::FileStorage;
 
 use super::clients::Clients;
@@ -92,10 +93,13 @@ impl Server {
     ///
     /// # Errors
     /// When another export has the name.
-    pub fn export(&mut self, image: Image<FileStorage>, options: ExportOptions) -> Result<(), NameTaken> {
+    pub fn export(&mut self, image: Image<FileStorage>, mut options: ExportOptions) -> Result<(), NameTaken> {
         if self.offers.iter().any(|offer| offer.options.name == options.name) {
             return Err(NameTaken { name: options.name });
         }
+        // libnbd gives up a server that tells more.
+        let description = &mut options.description;
+        description.truncate(description.floor_char_boundary(MAX_STRING));
         self.offers.push(Offer { image, options });
         Ok(())
     }

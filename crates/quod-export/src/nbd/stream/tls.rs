@@ -4,12 +4,12 @@
 //!
 //! Absent on purpose: pre-shared keys, which rustls does not have; and moving bytes (`transport.rs`).
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -18,6 +18,9 @@ use rustls::{RootCertStore, ServerConfig};
 const CERTIFICATES: &str = "server-cert.pem";
 const KEY: &str = "server-key.pem";
 const AUTHORITIES: &str = "ca-cert.pem";
+
+/// Bytes of such a file: room for a thousand authorities.
+const LONGEST: u64 = 4 << 20;
 
 /// Whether a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +77,7 @@ impl Tls {
     pub fn from_directory(directory: &Path, clients: TlsClients, mode: TlsMode) -> Result<Self, TlsError> {
         let certificates = certificates(&directory.join(CERTIFICATES))?;
         let key_file = directory.join(KEY);
-        let key = PrivateKeyDer::from_pem_slice(&read(&key_file)?).map_err(|error| told(&key_file, error))?;
+        let key = key(&key_file)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -88,7 +91,9 @@ impl Tls {
                 builder.with_client_cert_verifier(verifier.build().map_err(|error| told(&file, error))?)
             }
         };
-        let config = builder.with_single_cert(certificates, key).map_err(|error| told(&key_file, error))?;
+        let config = builder.with_single_cert(certificates, key);
+        let config =
+            config.map_err(|error| told(&key_file, format!("not the key of {CERTIFICATES}: {error}")))?;
         Ok(Tls { config: config.into(), mode })
     }
 
@@ -106,7 +111,29 @@ fn told(path: &Path, error: impl ToString) -> TlsError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error: io::Error| told(path, error))
+    let bytes = || -> io::Result<Option<Vec<u8>>> {
+        // A pipe or a device could keep the server from its start for ever.
+        if !fs::metadata(path)?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    };
+    match bytes().map_err(|error| told(path, error))? {
+        None => Err(told(path, "not a regular file")),
+        Some(long) if long.len() as u64 > LONGEST => Err(told(path, format!("longer than {LONGEST} bytes"))),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            told(path, "no private key in PEM form is in there (one under a passphrase cannot be used)")
+        }
+        error => told(path, error),
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
