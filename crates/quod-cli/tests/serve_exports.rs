@@ -78,6 +78,9 @@ fn names_and_files_are_given_once() {
     room.quod(&["serve", "a.qed", "link.qed"]).exits(1).tells("a.qed and link.qed are the same file");
     room.quod(&["serve", "--export", "a.qed"]).exits(1).tells("NAME=FILE");
     room.quod(&["serve", "-x", "n", "a.qed", "b.qed"]).exits(1).tells("for a single image");
+    for flag in ["-x", "-D"] {
+        room.quod(&["serve", flag, &"x".repeat(4097), "a.qed"]).exits(1).tells("at most 4096 bytes");
+    }
     room.quod(&["serve"]).exits(1).tells("FILE");
     let serving = Serving::start(&room, &["-r", "a.qed", "link.qed"]);
     room.peer("nbdinfo", &["--size", &uri(&room, "a.qed.sock", "link.qed")]).exits(0);

@@ -64,7 +64,15 @@ fn a_port_that_is_taken_is_told_and_the_image_closed() {
     room.quod(&["serve", "-p", &port, "a.qed"])
         .exits(1)
         .tells(&format!("127.0.0.1:{port}: cannot listen on this address: Address already in use"));
-    room.quod(&["serve", "--listen", "127.0.0.1:x", "a.qed"]).exits(1).tells("'x' is not a port");
+    for (flag, value, why) in [
+        ("--listen", "127.0.0.1:x", "--listen '127.0.0.1:x': 'x' is not a port"),
+        ("--listen", "[::1", "--listen '[::1': not an address"),
+        ("--listen", "", "--listen '': not an address"),
+        ("--bind", "127.0.0.1:99", "--bind '127.0.0.1:99': not an address"),
+        ("--bind", "", "--bind '': not an address"),
+    ] {
+        room.quod(&["serve", flag, value, "a.qed"]).exits(1).tells(why);
+    }
     room.quod(&["info", "--output=json", "a.qed"]).exits(0).prints("\"dirty-flag\": false");
 }
 

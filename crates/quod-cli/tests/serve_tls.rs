@@ -133,6 +133,7 @@ fn what_keeps_tls_from_being_had_is_told_before_anything_is_made() {
     };
     fails(&["--tls", "require"], "--tls-certificates DIR");
     fails(&["--tls-verify-peer"], "--tls-certificates DIR");
+    fails(&["--tls-verify-peer", "--tls", "off", "--tls-certificates", certificates], "--tls=off");
     fails(&["--tls-certificates", "nowhere"], "nowhere/server-cert.pem: No such file");
     fails(&["--tls", "maybe", "--tls-certificates", certificates], "maybe");
     std::fs::write(pki.path().join("server-key.pem"), "no key").expect("it was there");

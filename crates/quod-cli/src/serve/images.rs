@@ -23,8 +23,8 @@ use crate::make::{make_qed, make_raw};
 use crate::open::{Disk, Target, format_named, name_of};
 use crate::sizes::{ThreeDigits, parse_size};
 
-/// Bytes of an export's name that the protocol allows.
-const LONGEST_NAME: usize = 4096;
+/// Bytes of an export's name, and of what is told about it, that the protocol allows.
+const LONGEST_TEXT: usize = 4096;
 
 /// A file, and the name that clients know it by.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub(super) fn named(args: &Args) -> anyhow::Result<Vec<Named>> {
     if !one && (args.export_name.is_some() || args.description.is_some()) {
         bail!("--export-name and --description are for a single image; give names by --export NAME=FILE");
     }
+    if args.description.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT) {
+        bail!("--description: the protocol allows at most {LONGEST_TEXT} bytes");
+    }
     let mut all = Vec::new();
     for file in &args.files {
         let name = match &args.export_name {
@@ -64,8 +67,8 @@ pub(super) fn named(args: &Args) -> anyhow::Result<Vec<Named>> {
         all.push(Named { name, ..named });
     }
     for (at, Named { name, file }) in all.iter().enumerate() {
-        if name.len() > LONGEST_NAME {
-            bail!("{}: the name of an export has at most {LONGEST_NAME} bytes", file.display());
+        if name.len() > LONGEST_TEXT {
+            bail!("{}: the name of an export has at most {LONGEST_TEXT} bytes", file.display());
         }
         if let Some(other) = all[..at].iter().find(|other| other.name == *name) {
             bail!(

@@ -49,13 +49,17 @@ pub(super) fn inherited() -> anyhow::Result<Vec<OwnedFd>> {
             Ok(unix) => unix.map(OwnedFd::from),
             Err(_not_unix) => {
                 let tcp = passed.take_tcp_listener(at);
-                tcp.with_context(|| format!("Socket {at} of LISTEN_FDS cannot be served on"))?
-                    .map(OwnedFd::from)
+                tcp.with_context(|| not_served_on(at))?.map(OwnedFd::from)
             }
         };
         sockets.extend(socket);
     }
     Ok(sockets)
+}
+
+/// What a service manager's unit must say, for its socket to be one that clients come in by.
+fn not_served_on(at: usize) -> String {
+    format!("Socket {at} of LISTEN_FDS cannot be served on (it takes ListenStream= and Accept=no)")
 }
 
 /// What to listen on.
@@ -72,9 +76,15 @@ impl Places {
     /// # Errors
     /// A name does not fit a socket, or an address means nothing.
     pub(super) fn resolve(args: &Args, inherited: Vec<OwnedFd>, images: &[Named]) -> anyhow::Result<Self> {
-        let mut tcp = args.listen.iter().map(|text| resolve(text)).collect::<anyhow::Result<Vec<_>>>()?;
-        if args.port.is_some() || args.bind.is_some() {
-            tcp.push(resolve_host(args.bind.as_deref(), args.port.unwrap_or(PORT))?);
+        let listen = args.listen.iter();
+        let resolved = listen.map(|text| resolve(text).with_context(|| format!("--listen '{text}'")));
+        let mut tcp = resolved.collect::<anyhow::Result<Vec<_>>>()?;
+        let port = args.port.unwrap_or(PORT);
+        if let Some(host) = &args.bind {
+            tcp.push(resolve_host(host, port).with_context(|| format!("--bind '{host}'"))?);
+        } else if args.port.is_some() {
+            // Without a host, this machine alone.
+            tcp.push(vec![(Ipv4Addr::LOCALHOST, port).into()]);
         }
         let paths = args.socket.iter().map(|path| address::wanted_path(path));
         let mut unix = paths.collect::<anyhow::Result<Vec<_>>>()?;
@@ -90,7 +100,7 @@ impl Places {
     /// When one cannot be had.
     pub(super) fn bind(self, server: &mut Server) -> anyhow::Result<()> {
         for (at, socket) in self.inherited.into_iter().enumerate() {
-            server.adopt(socket).with_context(|| format!("Socket {at} of LISTEN_FDS cannot be served on"))?;
+            server.adopt(socket).with_context(|| not_served_on(at))?;
         }
         for path in &self.unix {
             server.bind_unix(path)?;
@@ -122,18 +132,22 @@ fn resolve(text: &str) -> anyhow::Result<Vec<SocketAddr>> {
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, PORT)]);
     }
-    let Some((host, port)) = text.rsplit_once(':') else { return resolve_host(Some(text), PORT) };
-    let Ok(port) = port.parse() else { bail!("--listen {text}: '{port}' is not a port") };
-    resolve_host(Some(host), port)
+    let (host, port) = match text.rsplit_once(':') {
+        None => (text, PORT),
+        Some((host, port)) => (host, port.parse().with_context(|| format!("'{port}' is not a port"))?),
+    };
+    resolve_host(host, port)
 }
 
-/// Without a host, this machine alone.
-fn resolve_host(host: Option<&str>, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
-    let Some(host) = host else { return Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]) };
-    let found: Vec<_> = match host {
-        "" => bail!("an address to listen on is missing before port {port}"),
-        host => (host, port).to_socket_addrs().with_context(|| format!("'{host}' is no address"))?.collect(),
-    };
+fn resolve_host(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    // None of these is a name, and a resolver would only say that it is not known.
+    if host.is_empty() || host.contains([':', '[', ']']) {
+        bail!("not an address; give one as 127.0.0.1, [::1] or localhost, and a port after a colon");
+    }
+    let found: Vec<_> = (host, port).to_socket_addrs()?.collect();
     if found.is_empty() {
         bail!("'{host}' has no address");
     }
@@ -170,15 +184,15 @@ mod tests {
         ] {
             assert_eq!(resolve(text).expect(text), [address.parse::<SocketAddr>().expect(address)]);
         }
-        for text in ["localhost:", "localhost:70000", ":10809", ""] {
+        for text in ["localhost:", "localhost:70000", ":10809", "", "[::1", "[::1]:", "::1:x"] {
             assert!(resolve(text).is_err(), "{text}");
         }
         assert!(
             resolve("localhost:1").expect("it is there").iter().all(|address| address.ip().is_loopback())
         );
-        assert_eq!(
-            resolve_host(None, 5).expect("it is an address"),
-            ["127.0.0.1:5".parse().expect("an address")]
-        );
+        for (host, address) in [("127.0.0.1", "127.0.0.1:5"), ("::1", "[::1]:5")] {
+            let address: SocketAddr = address.parse().expect("an address");
+            assert_eq!(resolve_host(host, 5).expect(host), [address]);
+        }
     }
 }

@@ -45,8 +45,12 @@ impl TlsArgs {
             (Some(Wish::Require), _) | (None, Some(_)) => Some(TlsMode::Required),
         };
         let Some(mode) = mode else {
-            if self.tls_verify_peer {
-                bail!("--tls-verify-peer: there is no TLS without --tls-certificates DIR");
+            match self.tls {
+                Some(_) if self.tls_verify_peer => bail!("--tls-verify-peer: there is no TLS with --tls=off"),
+                None if self.tls_verify_peer => {
+                    bail!("--tls-verify-peer: there is no TLS without --tls-certificates DIR")
+                }
+                _ => {}
             }
             return Ok(None);
         };
