@@ -46,8 +46,10 @@ pub(crate) struct Args {
     /// Let other processes have the images open for writing
     #[arg(short = 'U', long)]
     force_share: bool,
+    /// An image file, or an export: nbd://HOST/NAME, nbd+unix:///NAME?socket=PATH, and nbds for TLS
     #[arg(value_name = "FILE1")]
     first: PathBuf,
+    /// What to compare it with, likewise
     #[arg(value_name = "FILE2")]
     second: PathBuf,
 }

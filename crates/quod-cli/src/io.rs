@@ -79,7 +79,8 @@ pub(crate) struct Args {
     misalign: bool,
     #[arg(short = 'k', long, hide = true)]
     native_aio: bool,
-    /// The image file; without it, `open` opens one
+    /// The image file, or an export: nbd://HOST/NAME, nbd+unix:///NAME?socket=PATH, and nbds for TLS; without it,
+    /// `open` opens one
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
