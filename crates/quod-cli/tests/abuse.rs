@@ -117,14 +117,14 @@ fn read_one(stream: &mut UnixStream) -> Duration {
 }
 
 fn status(serving: &Serving, field: &str) -> u64 {
-    let path = format!("/proc/{}/status", serving.child.id());
+    let path = format!("/proc/{}/status", serving.server.0.id());
     let status = std::fs::read_to_string(path).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux tells");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 fn open_files(serving: &Serving) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", serving.child.id())).expect("it runs").count()
+    std::fs::read_dir(format!("/proc/{}/fd", serving.server.0.id())).expect("it runs").count()
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn a_flush_of_one_connection_covers_what_another_has_written() {
     for _ in 0..3 {
         let serving = Serving::start(&room, &["--create", "24M", "a.qed"]);
         let (uri, server) =
-            (format!("uri = '{}'", serving.uri()), format!("server = {}", serving.child.id()));
+            (format!("uri = '{}'", serving.uri()), format!("server = {}", serving.server.0.id()));
         let mut nbdsh = room.command("nbdsh");
         // It takes the first python3 that it finds, and its module is there for the system's.
         nbdsh.env("PATH", format!("/usr/bin:{}", std::env::var("PATH").unwrap_or_default()));
@@ -173,7 +173,7 @@ fn one_block_of_the_largest_default_disk_costs_little_memory() {
     room.quod(&["create", "-q", "-f", "qed", "huge.qed", "64T"]).exits(0);
     let serving = Serving::start(&room, &["huge.qed"]);
     room.peer("qemu-io", &["-f", "raw", "-c", "read -P 0 40T 4k", serving.uri()]).exits(0);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", serving.child.id())).expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", serving.server.0.id())).expect("it runs");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
     assert!(kib < 32 << 10, "{kib} KiB");

@@ -2,16 +2,13 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use common::Room;
+use common::{Killed, Room, wait_until};
 
 /// A `qemu-nbd` over a file of the room, on a socket in it.
 struct Server {
-    child: Child,
+    _child: Killed,
     uri: String,
 }
 
@@ -24,21 +21,10 @@ impl Server {
         let socket = room.path(&format!("{file}.{export}.nbd"));
         let mut command = Command::new("qemu-nbd");
         command.args(["-f", "raw", "-x", export, "-k"]).arg(&socket).args(arguments);
-        let child = command.arg(room.path(file)).stdin(Stdio::null()).spawn().expect("qemu-nbd is installed");
+        let child = Killed::spawn(command.arg(room.path(file)).stdin(Stdio::null()));
         let uri = format!("nbd+unix:///{export}?socket={}", socket.display());
-        let server = Server { child, uri };
-        let patience = Instant::now() + Duration::from_secs(30);
-        while !Path::new(&socket).exists() {
-            assert!(Instant::now() < patience, "qemu-nbd does not start");
-            thread::sleep(Duration::from_millis(10));
-        }
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended: bool = self.child.kill().and_then(|()| self.child.wait().map(drop)).is_ok();
+        wait_until("qemu-nbd listens", || socket.exists());
+        Server { _child: child, uri }
     }
 }
 

@@ -4,11 +4,11 @@ mod common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use common::serving::Serving;
-use common::{QUOD, Room};
+use common::{Killed, QUOD, Room, wait_until};
 
 #[test]
 fn a_disk_is_made_served_and_left_clean() {
@@ -179,7 +179,7 @@ fn without_room_only_what_needs_room_fails_until_there_is_room_again() {
             client(&["write -P 2 8M 4M"]).exits(1).prints("No space left on device");
         }
         client(&["write -P 3 100k 4k", "read -P 1 0 100k", "read -P 1 104k 1944k", "flush"]).exits(0);
-        let id = serving.child.id().to_string();
+        let id = serving.server.0.id().to_string();
         room.peer("prlimit", &["--pid", &id, "--fsize=unlimited:"]).exits(0);
         client(&["write -P 2 8M 4M", "write -P 4 20M 1k", "flush"]).exits(0);
         let ran = serving.stop("-TERM").exits(0).tells("cannot grow to");
@@ -222,7 +222,7 @@ fn a_full_file_system_harms_nothing_and_is_written_to_again_once_there_is_room()
         client(&["write -P 2 8M 8M"]).exits(1).prints("No space left on device");
         client(&["write -P 4 40M 64k", "write -P 3 100k 4k", "flush", "read -P 1 104k 1944k"]).exits(0);
     }
-    let other = format!("/proc/{}/root{}", serving.child.id(), room.path("small/other").display());
+    let other = format!("/proc/{}/root{}", serving.server.0.id(), room.path("small/other").display());
     std::fs::remove_file(other).expect("the other file makes room");
     client(&["write -P 2 8M 8M", "flush", "read -P 2 8M 8M", "read -P 4 40M 64k"]).exits(0);
     client(&["read -P 1 0 100k", "read -P 3 100k 4k", "read -P 0 2M 6M", "read -P 0 16M 24M"]).exits(0);
@@ -254,7 +254,7 @@ fn of_two_servers_that_create_one_makes_the_image_and_nobody_empties_it() {
         let start = |socket: &str| {
             let mut command = room.command(QUOD);
             command.args(["serve", "--create", "64M", "--socket", socket, "a.qed"]);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is our command")
+            Killed::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
         };
         let servers = ["one.sock", "two.sock"].map(|socket| (socket, start(socket)));
         let uri = |socket: &str| format!("nbd+unix:///?socket={}", room.path(socket).display());
@@ -264,22 +264,19 @@ fn of_two_servers_that_create_one_makes_the_image_and_nobody_empties_it() {
                 == Some(0)
         };
         // The one that has the lock serves; the other one waits for it for a second.
-        let first = (0..100)
-            .find_map(|_| {
-                std::thread::sleep(Duration::from_millis(10));
-                servers.iter().position(|(socket, _)| room.path(socket).exists() && writes(socket))
-            })
-            .expect("one of them serves");
+        let mut first = None;
+        wait_until("one of them serves", || {
+            first = servers.iter().position(|(socket, _)| room.path(socket).exists() && writes(socket));
+            first.is_some()
+        });
         let [one, two] = servers;
-        let (first, second) = if first == 0 { (one, two) } else { (two, one) };
-        let stop = |mut child: Child| {
-            Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
-            child.wait().expect("it is our child").code()
-        };
-        assert_eq!(stop(first.1), Some(0));
+        let ((_, first), (_, second)) = if first == Some(0) { (one, two) } else { (two, one) };
+        first.signal("-TERM");
+        first.wait().exits(0);
         // It serves by now, or it has given up.
         std::thread::sleep(Duration::from_millis(300));
-        stop(second.1);
+        second.signal("-TERM");
+        second.wait();
         room.quod(&["io", "-r", "-c", "read -P 90 0 64k", "a.qed"]).exits(0);
         room.quod(&["check", "a.qed"]).exits(0);
     }

@@ -4,11 +4,11 @@ mod common;
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::serving::Serving;
-use common::{Holder, QUOD, Room};
+use common::{Holder, Killed, QUOD, Room};
 
 fn room() -> Room {
     let room = Room::new();
@@ -24,7 +24,7 @@ fn once_means_until_the_last_client_has_left() {
     let holder = Holder::open(&room, "qemu-io", &["-f", "raw", &uri]);
     room.peer("qemu-io", &["-f", "raw", "-c", "write -P 9 0 64k", &uri]).exits(0);
     std::thread::sleep(Duration::from_millis(200));
-    assert!(serving.child.try_wait().unwrap().is_none(), "one client is still there");
+    assert!(serving.server.0.try_wait().unwrap().is_none(), "one client is still there");
     drop(holder);
     let ran = serving.wait().exits(0);
     assert!(ran.out.ends_with("Closed a.qed: everything written is in it, and it is clean.\n"), "{ran:?}");
@@ -53,11 +53,11 @@ fn more_clients_than_may_share_wait_for_each_other() {
     let serving = Serving::start(&room, &["-e", "1", "a.qed"]);
     let uri = serving.uri().to_owned();
     let holder = Holder::open(&room, "qemu-io", &["-f", "raw", &uri]);
-    let mut second = room.command("nbdinfo").args(["--size", &uri]).spawn().expect("nbdinfo is needed here");
+    let mut second = Killed::spawn(room.command("nbdinfo").args(["--size", &uri]).stdout(Stdio::piped()));
     std::thread::sleep(Duration::from_millis(300));
-    assert!(second.try_wait().unwrap().is_none(), "it waits");
+    assert!(second.0.try_wait().unwrap().is_none(), "it waits");
     drop(holder);
-    assert!(second.wait().unwrap().success());
+    second.wait().exits(0).prints("1048576");
     serving.stop("-TERM").exits(0);
 }
 
@@ -66,7 +66,7 @@ fn the_pid_file_is_there_as_long_as_the_server_is_ready() {
     let room = room();
     room.write("pid", b"999999\n");
     let serving = Serving::start(&room, &["--pid-file", "pid", "a.qed"]);
-    assert_eq!(room.read("pid"), format!("{}\n", serving.child.id()).into_bytes());
+    assert_eq!(room.read("pid"), format!("{}\n", serving.server.0.id()).into_bytes());
     serving.stop("-TERM").exits(0);
     assert!(!room.path("pid").exists());
     // A slip of the finger costs no disk.
@@ -113,11 +113,10 @@ fn the_service_manager_hears_when_it_is_ready_and_when_it_stops() {
 fn a_hangup_reopens_nothing_and_says_so() {
     let room = room();
     let mut serving = Serving::start(&room, &["a.qed"]);
-    let hangup = Command::new("kill").args(["-HUP", &serving.child.id().to_string()]).status();
-    assert!(hangup.unwrap().success());
+    serving.server.signal("-HUP");
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(300) {
-        assert!(serving.child.try_wait().unwrap().is_none());
+        assert!(serving.server.0.try_wait().unwrap().is_none());
         std::thread::sleep(Duration::from_millis(20));
     }
     room.peer("qemu-io", &["-f", "raw", "-c", "write -P 4 0 1k", serving.uri()]).exits(0);

@@ -4,11 +4,11 @@ mod common;
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use common::serving::Serving;
-use common::{QUOD, Room};
+use common::{Killed, QUOD, Room, wait_until};
 
 fn room() -> Room {
     let room = Room::new();
@@ -85,31 +85,15 @@ fn clients_that_die_on_tcp_take_nobody_with_them() {
     for stream in &mut half {
         stream.read_exact(&mut [0; 18]).unwrap();
     }
-    let killed = room
-        .command("qemu-io")
-        .args(["-f", "raw", "-c", "write 0 1M", "-c", "sleep 60000", serving.uri()])
-        .stdout(Stdio::null())
-        .spawn();
-    let mut killed = killed.unwrap();
+    let mut command = room.command("qemu-io");
+    command.args(["-f", "raw", "-c", "write 0 1M", "-c", "sleep 60000", serving.uri()]);
+    let killed = Killed::spawn(command.stdout(Stdio::null()));
     std::thread::sleep(Duration::from_millis(300));
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    drop(killed);
     drop(half);
     room.peer("qemu-io", &["-f", "raw", "-c", "write -P 3 0 1M", "-c", "read -P 3 0 1M", serving.uri()])
         .exits(0);
     serving.stop("-TERM").exits(0);
-}
-
-/// Waits until the activator listens.
-fn connects(room: &Room, uri: &str) {
-    let tries = 200;
-    for _ in 0..tries {
-        if room.peer("nbdinfo", &["--size", uri]).code == Some(0) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("nobody answers at {uri}");
 }
 
 #[test]
@@ -120,17 +104,15 @@ fn sockets_of_a_service_manager_are_served_on_and_keep_their_names() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut command = room.command("systemd-socket-activate");
     command.arg("-l").arg(&socket).args(["-l", &format!("127.0.0.1:{port}"), QUOD, "serve", "a.qed"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().expect("systemd-socket-activate is needed here (cargo xtask test gets it)");
+    let server = Killed::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    wait_until("the activator listens", || socket.exists());
     // It becomes the server with the first client.
-    connects(&room, &format!("nbd+unix:///?socket={}", socket.display()));
+    let uri = format!("nbd+unix:///?socket={}", socket.display());
+    wait_until("it answers", || room.peer("nbdinfo", &["--size", &uri]).code == Some(0));
     room.peer("nbdinfo", &["--size", &format!("nbd://127.0.0.1:{port}/")]).exits(0);
     assert!(!room.path("a.qed.sock").exists(), "no other place was asked for");
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && out.contains(&format!("and 127.0.0.1:{port}\n")), "{output:?}");
+    server.signal("-TERM");
+    server.wait().exits(0).prints(&format!("and 127.0.0.1:{port}\n"));
     assert!(socket.exists(), "its name is the service manager's");
 }
 

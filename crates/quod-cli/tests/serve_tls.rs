@@ -4,11 +4,10 @@ mod common;
 #[path = "../../quod-export/tests/support/pki.rs"]
 mod pki;
 
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::process::Stdio;
 
-use common::Room;
 use common::serving::Serving;
+use common::{Killed, Room, wait_until};
 use pki::pki;
 
 /// A server of a new disk that requires TLS; the URI for a client, which has the same certificates.
@@ -82,16 +81,6 @@ fn over_tcp_the_certificate_must_name_the_host() {
     serving.stop("-TERM").exits(0);
 }
 
-/// A child that ends with the test.
-struct Ending(Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let ended = self.0.kill().and_then(|()| self.0.wait());
-        assert!(ended.is_ok() || std::thread::panicking(), "the child is ours");
-    }
-}
-
 #[test]
 fn our_verbs_use_a_disk_of_nbdkit_over_tls() {
     let (room, pki) = (Room::new(), pki(&["localhost"]));
@@ -108,12 +97,8 @@ fn our_verbs_use_a_disk_of_nbdkit_over_tls() {
         "file",
         "disk.raw",
     ]);
-    let _nbdkit = Ending(
-        nbdkit.stdin(Stdio::null()).spawn().expect("nbdkit is needed here (cargo xtask test gets it)"),
-    );
-    while !room.path("kit.sock").exists() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let _nbdkit = Killed::spawn(nbdkit.stdin(Stdio::null()));
+    wait_until("nbdkit listens", || room.path("kit.sock").exists());
     let socket = room.path("kit.sock");
     let uri = format!("nbds+unix:///?socket={}&tls-certificates={}", socket.display(), pki.path().display());
     room.quod(&["info", &uri]).exits(0).prints("virtual size: 8 MiB");

@@ -3,10 +3,10 @@
 mod common;
 
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use common::{QUOD, Room};
+use common::{Killed, QUOD, Room, wait_until};
 
 const SERVICE: &str = include_str!("../../../contrib/systemd/quod@.service");
 const SOCKET: &str = include_str!("../../../contrib/systemd/quod@.socket");
@@ -47,13 +47,12 @@ fn systemd_has_nothing_to_say_against_the_units() {
 }
 
 /// The service's command, started by systemd's activator in place of systemd.
-fn activated(room: &Room, notify: &str) -> Child {
+fn activated(room: &Room, notify: &str) -> Killed {
     let (socket, service) = (here(room, SOCKET), here(room, SERVICE));
     let mut command = room.command("systemd-socket-activate");
     command.args(["-E", notify, "-l", value(&socket, "ListenStream")]);
     command.args(value(&service, "ExecStart").split(' '));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("systemd-socket-activate is needed here (cargo xtask test gets it)")
+    Killed::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
 #[test]
@@ -63,9 +62,7 @@ fn the_start_command_serves_the_passed_socket_says_so_and_ends_by_the_stop_signa
     let notified = UnixDatagram::bind(room.path("notify")).expect("the name is free");
     notified.set_read_timeout(Some(Duration::from_secs(60))).expect("it is a socket");
     let server = activated(&room, &format!("NOTIFY_SOCKET={}", room.path("notify").display()));
-    while !room.path("web.sock").exists() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("the activator listens", || room.path("web.sock").exists());
 
     let uri = format!("nbd+unix:///?socket={}", room.path("web.sock").display());
     room.peer("nbdinfo", &["--size", &uri]).exits(0).prints("1048576");
@@ -76,11 +73,8 @@ fn the_start_command_serves_the_passed_socket_says_so_and_ends_by_the_stop_signa
     assert!(String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1"));
 
     let signal = value(SERVICE, "KillSignal").strip_prefix("SIG").expect("a signal");
-    let kill = ["-s", signal, &server.id().to_string()].map(str::to_owned);
-    assert!(Command::new("kill").args(kill).status().expect("kill is there").success());
-    let output = server.wait_with_output().expect("it is our child");
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && out.contains("everything written is in it"), "{output:?}");
+    server.signal(&format!("-{signal}"));
+    server.wait().exits(0).prints("everything written is in it");
 }
 
 #[test]

@@ -13,9 +13,10 @@ pub(crate) mod serving;
 
 use std::fmt;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -185,6 +186,61 @@ pub(crate) fn same_output(room: &Room, args: &[&str]) -> Ran {
         "{args:?}\ntheirs {expected:?}\nours {ran:?}"
     );
     ran
+}
+
+/// Far longer than any program takes to begin or to end, also on a machine that has much else to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not so in {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A child that does not outlive its test, also when that fails.
+pub(crate) struct Killed(pub(crate) Child);
+
+impl Killed {
+    /// Starts it. That it is missing fails the test.
+    #[track_caller]
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        match command.spawn() {
+            Ok(child) => Killed(child),
+            Err(error) => panic!("needed here: {command:?}: {error} (cargo xtask test gets it)"),
+        }
+    }
+
+    /// Sends a signal.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill is there").success());
+    }
+
+    /// Waits for its end; gives what it printed, as far as that is piped.
+    #[track_caller]
+    pub(crate) fn wait(mut self) -> Ran {
+        let (mut out, mut err) = (String::new(), String::new());
+        if let Some(mut stdout) = self.0.stdout.take() {
+            stdout.read_to_string(&mut out).expect("it prints text");
+        }
+        if let Some(mut stderr) = self.0.stderr.take() {
+            stderr.read_to_string(&mut err).expect("it prints text");
+        }
+        Ran { code: self.0.wait().expect("it is our child").code(), out, err }
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _killed: bool = self.0.kill().is_ok();
+        let _reaped: bool = self.0.wait().is_ok();
+    }
 }
 
 /// Makes a pipe with a name.

@@ -1,14 +1,9 @@
 //! The same image served by us, by qemu-nbd, or by qemu-storage-daemon.
 
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use super::{QUOD, Room};
-
-/// Far longer than any of them takes to begin or to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::{Killed, QUOD, Room, wait_until};
 
 /// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +21,7 @@ pub(crate) struct Wanted {
 
 /// A server that is killed when it is dropped without having been stopped.
 pub(crate) struct Server {
-    child: Child,
+    child: Killed,
     /// What its clients connect to.
     pub(crate) uri: String,
 }
@@ -43,44 +38,26 @@ impl Server {
             Kind::StorageDaemon => storage_daemon(room, place, image, wanted),
         };
         let log = std::fs::File::create(room.path("server.log")).expect("the log is made");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let child = child.unwrap_or_else(|error| {
-            panic!("{kind:?} is needed here: {error} (cargo xtask test gets it)");
-        });
-        let mut server = Server { child, uri: format!("nbd+unix:///?socket={place}") };
-        let begun = Instant::now();
-        while UnixStream::connect(&socket).is_err() {
-            let ended = server.child.try_wait().expect("it is our child");
+        let mut child = Killed::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log));
+        wait_until("it takes clients", || {
+            let ended = child.0.try_wait().expect("it is our child");
             let told = || String::from_utf8_lossy(&room.read("server.log")).into_owned();
             assert!(ended.is_none(), "{kind:?} did not serve {image}: {}", told());
-            assert!(begun.elapsed() < PATIENCE, "{kind:?} takes no clients: {}", told());
-            sleep(Duration::from_millis(5));
-        }
-        server
+            UnixStream::connect(&socket).is_ok()
+        });
+        Server { child, uri: format!("nbd+unix:///?socket={place}") }
     }
 
     /// Asks it to end, and checks that it does so in order.
     #[track_caller]
     pub(crate) fn stop(mut self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill is there").success());
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "it does not end");
-            sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only where it has ended already.
-        let _killed: bool = self.child.kill().is_ok();
-        let _reaped: bool = self.child.wait().is_ok();
+        self.child.signal("-TERM");
+        let mut status = None;
+        wait_until("it ends", || {
+            status = self.child.0.try_wait().expect("it is our child");
+            status.is_some()
+        });
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
     }
 }
 

@@ -1,13 +1,13 @@
 //! `quod serve` as a child of a test.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use super::{QUOD, Ran, Room};
+use super::{Killed, QUOD, Ran, Room};
 
 /// A server that runs until it is told to stop.
 pub(crate) struct Serving {
-    pub(crate) child: Child,
+    pub(crate) server: Killed,
     /// What it printed before it began to wait.
     pub(crate) welcome: String,
 }
@@ -22,12 +22,9 @@ impl Serving {
 
     #[track_caller]
     pub(crate) fn start_as(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it is our command");
+        let mut server =
+            Killed::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let child = &mut server.0;
         let mut lines = BufReader::new(child.stdout.as_mut().expect("it is piped"));
         let mut welcome = String::new();
         while !welcome.contains("Ctrl-C") {
@@ -37,7 +34,7 @@ impl Serving {
                 panic!("no server: {welcome}{err}");
             }
         }
-        Serving { child, welcome }
+        Serving { server, welcome }
     }
 
     /// The URI that the server names for a client.
@@ -53,25 +50,14 @@ impl Serving {
     /// Sends a signal, and waits for the end.
     #[track_caller]
     pub(crate) fn stop(self, signal: &str) -> Ran {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill is there").success());
+        self.server.signal(signal);
         self.wait()
     }
 
     /// Waits for the end.
     #[track_caller]
-    pub(crate) fn wait(mut self) -> Ran {
-        let (mut out, mut err) = (std::mem::take(&mut self.welcome), String::new());
-        self.child.stdout.take().expect("it is piped").read_to_string(&mut out).expect("it prints text");
-        self.child.stderr.take().expect("it is piped").read_to_string(&mut err).expect("it prints text");
-        Ran { code: self.child.wait().expect("it is our child").code(), out, err }
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It has ended, or the test has failed and it must not stay behind.
-        let ended = self.child.kill().and_then(|()| self.child.wait());
-        assert!(ended.is_ok() || std::thread::panicking(), "the server is our child");
+    pub(crate) fn wait(self) -> Ran {
+        let ran = self.server.wait();
+        Ran { out: self.welcome + &ran.out, ..ran }
     }
 }

@@ -1,11 +1,10 @@
 //! Clients that are servers themselves: nbdkit in front, also while the server behind it is restarted, and nbdfuse.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
-use crate::common::Room;
 use crate::common::servers::{Kind, Server, Wanted};
+use crate::common::{Killed, Room, wait_until};
 use crate::compare;
 use crate::images::{EMPTY, OVER, PLAIN, furnish};
 use crate::listed::{FACTS_OF_OVER, FACTS_OF_PLAIN};
@@ -68,29 +67,13 @@ fn nbdfuse_holds_a_sound_file_system() {
     compare(&Script { image: EMPTY, wanted: Wanted::default(), steps: STEPS }, &[]);
 }
 
-/// A child that is killed when it is dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // Both fail only where it has ended already.
-        let _killed: bool = self.0.kill().is_ok();
-        let _reaped: bool = self.0.wait().is_ok();
-    }
-}
-
 fn retrying(room: &Room, uri: &str) -> Killed {
     let mut command = room.command("nbdkit");
     command.args(["--foreground", "--unix=front.sock", "--filter=retry", "nbd", &format!("uri={uri}")]);
     command.args(["retries=20", "retry-delay=1", "retry-exponential=no"]);
     // It complains of what it is here for.
-    let child = command.stderr(Stdio::null()).spawn();
-    let front = Killed(child.unwrap_or_else(|error| panic!("nbdkit is needed here: {error}")));
-    let begun = Instant::now();
-    while !room.path("front.sock").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "nbdkit does not start");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let front = Killed::spawn(command.stderr(Stdio::null()));
+    wait_until("nbdkit listens", || room.path("front.sock").exists());
     front
 }
 
@@ -103,8 +86,7 @@ fn a_client_behind_the_retry_filter_outlives_a_restart() {
         let _front = retrying(&room, &server.uri);
         let mut command = room.command("qemu-io");
         command.args(["-f", "raw", "nbd+unix:///?socket=front.sock"]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut client = Killed(child.unwrap_or_else(|error| panic!("qemu-io is needed here: {error}")));
+        let mut client = Killed::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let mut requests = client.0.stdin.take().expect("it is piped");
         let mut answers = BufReader::new(client.0.stdout.take().expect("it is piped")).lines();
         let mut answer = || loop {
@@ -125,8 +107,7 @@ fn a_client_behind_the_retry_filter_outlives_a_restart() {
         writeln!(requests, "read -P 1 3M 64k").expect("it reads");
         assert!(answer().ends_with("read 65536/65536 bytes at offset 3145728"), "{kind:?}");
         drop(requests);
-        assert!(client.0.wait().expect("it is our child").success(), "{kind:?}");
-        drop(client);
+        client.wait().exits(0);
         server.stop();
         room.quod(&["check", PLAIN]).exits(0);
         room.peer("qemu-io", &["-f", "qed", "-c", "read -P 1 3M 64k", "-c", "read -P 2 4M 64k", PLAIN])
