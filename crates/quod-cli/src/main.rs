@@ -46,7 +46,7 @@ struct Cli {
     #[command(subcommand)]
     verb: Verb,
     /// Log more to standard error; twice for even more. RUST_LOG has finer control.
-    #[arg(long, short = 'v', global = true, action = ArgAction::Count)]
+    #[arg(long, short = 'v', global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
 }
 
