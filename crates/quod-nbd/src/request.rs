@@ -103,7 +103,7 @@ pub struct Request {
 
 impl Request {
     /// How many bytes follow the header: all of `length` for a WRITE, and in extended mode for anything with
-    /// [`CMD_FLAG_PAYLOAD_LEN`].
+    /// [`CMD_FLAG_PAYLOAD_LEN`]. The protocol wants that flag on a WRITE too, but QEMU's client leaves it out.
     pub fn payload_len(&self, mode: Mode) -> u64 {
         let flagged = mode == Mode::Extended && self.flags & CMD_FLAG_PAYLOAD_LEN != 0;
         if flagged || self.command == Command::Write { self.length } else { 0 }

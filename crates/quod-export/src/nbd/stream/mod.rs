@@ -5,7 +5,7 @@
 //!
 //! Invariant: `try_*` never block, and a closed peer never raises a signal.
 //!
-//! Absent on purpose: buffering, and any protocol. TLS is a further implementation.
+//! Absent on purpose: buffering, and any protocol. TLS over a socket is another implementation (`transport.rs`).
 
 pub(crate) mod inbox;
 pub(crate) mod tls;
