@@ -2,38 +2,33 @@
 //!
 //! Invariant: nothing outside the parts is touched; a range past their end is cut.
 
+use std::ops::Range;
+
 use quod_storage::Buffer;
 
 /// The bytes from `start` on, as slices of the parts.
 pub(crate) fn slices(parts: &[Buffer], start: usize, len: usize) -> Vec<&[u8]> {
-    let (mut skip, mut rest) = (start, len);
-    let mut found = Vec::new();
-    for part in parts {
-        let from = skip.min(part.len());
-        skip -= from;
-        let to = part.len().min(from + rest);
-        rest -= to - from;
-        if from < to {
-            found.push(&part[from..to]);
-        }
-    }
-    found
+    let found = parts.iter().zip(ranges(parts, start, len)).map(|(part, range)| &part[range]);
+    found.filter(|slice| !slice.is_empty()).collect()
 }
 
 /// As [`slices`], to be changed.
 pub(crate) fn slices_mut(parts: &mut [Buffer], start: usize, len: usize) -> Vec<&mut [u8]> {
+    let ranges = ranges(parts, start, len);
+    let found = parts.iter_mut().zip(ranges).map(|(part, range)| &mut part[range]);
+    found.filter(|slice| !slice.is_empty()).collect()
+}
+
+/// Which bytes of each part are meant.
+fn ranges(parts: &[Buffer], start: usize, len: usize) -> Vec<Range<usize>> {
     let (mut skip, mut rest) = (start, len);
-    let mut found = Vec::new();
-    for part in parts {
+    let range = |part: &Buffer| {
         let from = skip.min(part.len());
-        skip -= from;
         let to = part.len().min(from + rest);
-        rest -= to - from;
-        if from < to {
-            found.push(&mut part[from..to]);
-        }
-    }
-    found
+        (skip, rest) = (skip - from, rest - (to - from));
+        from..to
+    };
+    parts.iter().map(range).collect()
 }
 
 /// Copies `bytes` to the place `start` of the parts.

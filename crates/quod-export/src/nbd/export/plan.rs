@@ -162,7 +162,7 @@ impl Export {
     /// Whether zeroes there come from tables and holes alone, not from writing bytes: always where there is nothing
     /// below that a part of a cluster would have to be filled with.
     fn zeroes_fast(&self, plan: Plan, offset: u64, length: u64) -> bool {
-        if plan == Plan::WriteZeroes(Room::Keep, Fua::No) || plan == Plan::WriteZeroes(Room::Keep, Fua::Yes) {
+        if matches!(plan, Plan::WriteZeroes(Room::Keep, _)) {
             return false;
         }
         let Some(cluster) = self.image.cluster_size().filter(|_| self.image.chain().count() > 1) else {
