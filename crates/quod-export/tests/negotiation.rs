@@ -6,7 +6,7 @@ mod support;
 
 use quod_export::nbd::ExportOptions;
 use quod_nbd::*;
-use support::{Client, Served};
+use support::{Client, Served, named};
 
 const BOTH: [&str; 2] = [BASE_ALLOCATION, QEMU_ALLOCATION_DEPTH];
 
@@ -136,6 +136,22 @@ fn only_whole_names_are_set_and_only_for_the_export_that_is_chosen() {
     go(&mut client, "disk");
     let cookie = client.request(Command::BlockStatus, 0, 0, 512);
     assert_eq!(client.chunks(cookie).len(), 2);
+}
+
+#[test]
+fn contexts_of_one_export_are_not_those_of_another() {
+    let served = Served::new(vec![named("one"), named("two")]);
+    let told = |chosen: &str| {
+        let mut client = served.greeted();
+        client.mode = Mode::Structured;
+        assert_eq!(agree(&mut client, OPT_STRUCTURED_REPLY), REP_ACK);
+        assert_eq!(contexts(&mut client, OPT_SET_META_CONTEXT, "two", &BOTH).unwrap(), BOTH);
+        go(&mut client, chosen);
+        let cookie = client.request(Command::BlockStatus, 0, 0, 512);
+        client.chunks(cookie).iter().map(|(kind, _)| *kind).collect::<Vec<_>>()
+    };
+    assert_eq!(told("two"), [REPLY_BLOCK_STATUS; 2]);
+    assert_eq!(told("one"), [REPLY_ERROR]);
 }
 
 #[test]
