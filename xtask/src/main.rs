@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask compare`.
+//! The project's own chores: `cargo xtask test`, `sim`, `compare`, `tidy` and others.
 //!
 //! Role: what a person and CI type to know that a change is good.
 //!
@@ -6,10 +6,12 @@
 
 mod compare;
 mod peers;
+mod sim;
 mod tally;
 mod test;
 mod tidy;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,6 +26,13 @@ enum Chore {
     Peers,
     /// Install missing peers, run every test, and close with a line of counts
     Test,
+    /// Crash the engine in a simulated world after every storage operation (`--help` lists its options)
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Options of the campaign
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Measure against a peer: alternating pairs on the same file, medians, ratios
     #[command(subcommand)]
     Compare(compare::Comparison),
@@ -36,6 +45,7 @@ fn main() -> Result<ExitCode> {
     match Chore::parse() {
         Chore::Peers => peers::ensure().map(|()| ExitCode::SUCCESS),
         Chore::Test => test::run(root),
+        Chore::Sim { options } => sim::run(root, &options),
         Chore::Compare(comparison) => compare::run(root, &comparison).map(|()| ExitCode::SUCCESS),
         Chore::Tidy => tidy::run(root),
     }

@@ -54,7 +54,9 @@ impl fmt::Display for Call {
 
 /// The bytes of a vectored write in one piece.
 fn flat(from: &Buffers) -> Vec<u8> {
-    from.parts.iter().flat_map(|part| part.iter().copied()).collect()
+    let mut bytes = Vec::with_capacity(from.len());
+    from.parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes
 }
 
 /// The first boundary of a sector after file offset `at + done`, as an offset into a write at `at`.

@@ -61,6 +61,11 @@ impl File {
         File { durable: bytes.clone(), live: bytes, journal: Vec::new() }
     }
 
+    /// Whether no change has been made since all was durable.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.journal.is_empty()
+    }
+
     fn push(&mut self, operation: u64, change: Change) {
         apply(&change, &mut self.live, None);
         self.journal.push(Effect { operation, change, completed: None, fate: Fate::Open });
@@ -81,6 +86,8 @@ impl File {
         self.live.read(start, &mut data);
         let inside = (at - start) as usize;
         data[inside..inside + bytes.len()].copy_from_slice(bytes);
+        // What came along of the last sector is as much there as what was written.
+        let end = if end == 0 { 0 } else { end.max(self.live.len().min(stop)) };
         self.push(operation, Change::Write { at: start, data: data.into(), end });
     }
 

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::SECTOR;
 use crate::sector::{Bytes, Op, Ops, Sector, What};
@@ -25,7 +26,9 @@ pub struct Request(u64);
 #[derive(Clone, Default)]
 pub struct Model {
     size: u64,
-    initial: Vec<u8>,
+    initial: Arc<[u8]>,
+    /// Bytes of `initial` that the disk shows: never more than its smallest size.
+    shown: u64,
     sectors: BTreeMap<u64, Sector>,
     ops: Ops,
     clock: u64,
@@ -45,9 +48,8 @@ fn sectors(at: u64, len: u64) -> impl Iterator<Item = u64> {
 
 impl Model {
     /// Makes a disk of `size` bytes that shows `backing`, and zeroes past its end.
-    pub fn new(size: u64, mut backing: Vec<u8>) -> Self {
-        backing.truncate(size as usize);
-        Model { size, initial: backing, ..Model::default() }
+    pub fn new(size: u64, backing: Vec<u8>) -> Self {
+        Model { size, shown: size, initial: backing.into(), ..Model::default() }
     }
 
     /// Size of the disk in bytes.
@@ -60,17 +62,28 @@ impl Model {
         self.size = self.size.max(size);
     }
 
+    /// Moves on whenever a request begins or ends.
+    pub fn moment(&self) -> u64 {
+        self.clock
+    }
+
+    /// Whether anything was ever written to the range, or given up on it.
+    pub fn was_touched(&self, at: u64, len: u64) -> bool {
+        self.sectors.range(at - at % SECTOR..at + len).next().is_some()
+    }
+
     /// After a crash the disk has this size: what a larger one held is gone.
     pub fn recover_size(&mut self, size: u64) {
         self.size = size;
-        self.initial.truncate(size as usize);
+        self.shown = self.shown.min(size);
         self.sectors.split_off(&size);
     }
 
     fn initial(&self, at: u64) -> Bytes {
         let mut bytes = [0; SECTOR as usize];
-        let start = self.initial.len().min(at as usize);
-        let end = self.initial.len().min((at + SECTOR) as usize);
+        let shown = self.initial.len().min(self.shown as usize);
+        let start = shown.min(at as usize);
+        let end = shown.min((at + SECTOR) as usize);
         bytes[..end - start].copy_from_slice(&self.initial[start..end]);
         bytes
     }

@@ -9,19 +9,50 @@
 //! Absent on purpose: time, durability and faults.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 
 /// Unit of room: what a write takes and a punch gives back.
 pub(crate) const PAGE: u64 = 4096;
 
-type Page = [u8; PAGE as usize];
+#[derive(Clone)]
+struct Page {
+    bytes: [u8; PAGE as usize],
+    /// Of the bytes, once somebody has asked; copies of a file ask again and again.
+    digest: OnceLock<u64>,
+}
 
 /// A sparse file. Clones share pages until one of them writes.
 #[derive(Clone, Default)]
 pub(crate) struct Sparse {
-    pages: BTreeMap<u64, Arc<Page>>,
+    pages: Arc<BTreeMap<u64, Arc<Page>>>,
     len: u64,
+}
+
+impl Page {
+    fn empty() -> Self {
+        Page { bytes: [0; PAGE as usize], digest: OnceLock::new() }
+    }
+
+    fn bytes_mut(page: &mut Arc<Page>) -> &mut [u8] {
+        let page = Arc::make_mut(page);
+        page.digest = OnceLock::new();
+        &mut page.bytes
+    }
+
+    /// 0 for a page of zeroes, which reads like a hole.
+    fn digest(&self) -> u64 {
+        *self.digest.get_or_init(|| {
+            let empty = self.bytes.iter().all(|&byte| byte == 0);
+            if empty { 0 } else { digest(self.bytes) | 1 }
+        })
+    }
+}
+
+fn digest(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The pieces of a byte range, page by page: page number, offset in the page, length.
@@ -50,7 +81,7 @@ impl Sparse {
         let mut done = 0;
         for (page, inside, len) in pieces(at, into.len() as u64) {
             match self.pages.get(&page) {
-                Some(bytes) => into[done..done + len].copy_from_slice(&bytes[inside..inside + len]),
+                Some(page) => into[done..done + len].copy_from_slice(&page.bytes[inside..inside + len]),
                 None => into[done..done + len].fill(0),
             }
             done += len;
@@ -61,8 +92,8 @@ impl Sparse {
     pub(crate) fn write(&mut self, at: u64, from: &[u8]) {
         let mut done = 0;
         for (page, inside, len) in pieces(at, from.len() as u64) {
-            let bytes = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
-            Arc::make_mut(bytes)[inside..inside + len].copy_from_slice(&from[done..done + len]);
+            let page = Arc::make_mut(&mut self.pages).entry(page).or_insert_with(|| Arc::new(Page::empty()));
+            Page::bytes_mut(page)[inside..inside + len].copy_from_slice(&from[done..done + len]);
             done += len;
         }
         self.len = self.len.max(at + from.len() as u64);
@@ -70,11 +101,12 @@ impl Sparse {
 
     /// Makes a range zeroes and gives back the room of whole pages. The length stays.
     pub(crate) fn punch(&mut self, at: u64, len: u64) {
+        let pages = Arc::make_mut(&mut self.pages);
         for (page, inside, len) in pieces(at, len) {
             if len as u64 == PAGE {
-                self.pages.remove(&page);
-            } else if let Some(bytes) = self.pages.get_mut(&page) {
-                Arc::make_mut(bytes)[inside..inside + len].fill(0);
+                pages.remove(&page);
+            } else if let Some(page) = pages.get_mut(&page) {
+                Page::bytes_mut(page)[inside..inside + len].fill(0);
             }
         }
     }
@@ -84,7 +116,7 @@ impl Sparse {
         if len < self.len {
             let page_end = len.next_multiple_of(PAGE);
             self.punch(len, page_end - len);
-            self.pages.split_off(&(page_end / PAGE));
+            Arc::make_mut(&mut self.pages).split_off(&(page_end / PAGE));
         }
         self.len = len;
     }
@@ -101,16 +133,12 @@ impl Sparse {
         let same = pieces(at, len).take_while(|(page, ..)| has_room(*page) == first);
         (same.map(|(.., len)| len as u64).sum(), first)
     }
-}
 
-impl Hash for Sparse {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.len.hash(state);
-        // A page of zeroes and a hole read alike.
-        for (number, page) in self.pages.iter().filter(|(_, page)| page.iter().any(|&byte| byte != 0)) {
-            number.hash(state);
-            page.hash(state);
-        }
+    /// A hash of what readers see. Costs a look at each page, and at the bytes of those that are new.
+    pub(crate) fn digest(&self) -> u64 {
+        let pages = self.pages.iter().map(|(number, page)| (number, page.digest()));
+        let full = pages.filter(|(_, page)| *page != 0);
+        full.fold(digest(self.len), |sum, page| sum.wrapping_add(digest(page)))
     }
 }
 

@@ -28,8 +28,14 @@ fn unit(at: u64, sequence: u64) -> [u8; UNIT as usize] {
 
 /// Fills `bytes`, which begin at guest address `at`, with the stamps of write `sequence`.
 pub fn fill(bytes: &mut [u8], at: u64, sequence: u64) {
-    for (address, byte) in (at..).zip(bytes.iter_mut()) {
-        *byte = unit(address - address % UNIT, sequence)[(address % UNIT) as usize];
+    let mut done = 0;
+    while done < bytes.len() {
+        let address = at + done as u64;
+        let inside = (address % UNIT) as usize;
+        let stamp = &unit(address - address % UNIT, sequence)[inside..];
+        let len = stamp.len().min(bytes.len() - done);
+        bytes[done..done + len].copy_from_slice(&stamp[..len]);
+        done += len;
     }
 }
 

@@ -114,17 +114,35 @@ impl World {
         self.lock().files[file] = File::settled(contents);
     }
 
-    /// What readers of the file would see now.
+    /// What readers of the file would see now of `len` bytes from `at`; past its end they are zeroes.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn read(&self, name: &Path, at: u64, len: u64) -> Vec<u8> {
+        let mut bytes = vec![0; len as usize];
+        self.with_live(name, |live| live.read(at, &mut bytes));
+        bytes
+    }
+
+    /// Length of the file as readers see it now.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn length(&self, name: &Path) -> u64 {
+        self.with_live(name, Sparse::len)
+    }
+
+    /// All that readers of the file would see now.
     ///
     /// # Panics
     /// When there is no such file.
     pub fn contents(&self, name: &Path) -> Vec<u8> {
+        self.read(name, 0, self.length(name))
+    }
+
+    fn with_live<R>(&self, name: &Path, look: impl FnOnce(&Sparse) -> R) -> R {
         let file = self.find(name).expect("the file was made before").file;
-        let state = self.lock();
-        let live = &state.files[file].live;
-        let mut bytes = vec![0; live.len() as usize];
-        live.read(0, &mut bytes);
-        bytes
+        look(&self.lock().files[file].live)
     }
 
     /// Changes the odds from now on.
@@ -157,6 +175,16 @@ impl World {
     /// Storage operations submitted so far.
     pub fn operations(&self) -> u64 {
         self.lock().operations
+    }
+
+    /// Moves on whenever an operation is submitted or ends: the places for a crash.
+    pub fn ticks(&self) -> u64 {
+        self.lock().clock
+    }
+
+    /// Whether it tells what happens.
+    pub fn is_traced(&self) -> bool {
+        self.lock().traced
     }
 
     /// Operations in flight.
@@ -210,7 +238,7 @@ impl World {
     }
 
     /// Cuts the power: what the medium holds afterwards, one choice out of many, is a new machine, with no operation
-    /// in flight, no failures ahead, and room. This machine goes on as if nothing had been.
+    /// in flight, no failures ahead, and room; its ticks go on. This machine goes on as if nothing had been.
     #[must_use]
     pub fn crash(&self, seed: u64) -> World {
         let mut dice = Rng::with_seed(seed);
@@ -219,6 +247,10 @@ impl World {
         for (number, file) in state.files.iter().enumerate() {
             let mut file = file.clone();
             let mut calls = state.calls_of(number);
+            if calls.is_empty() && file.is_settled() {
+                files.push(file);
+                continue;
+            }
             dice.shuffle(&mut calls);
             for call in calls {
                 call.land(&mut file);
@@ -227,7 +259,9 @@ impl World {
         }
         let faults = state.faults.clone().healthy();
         let world = World::with_files(dice.u64(..), faults, files, state.names.clone());
-        world.lock().traced = state.traced;
+        let mut after = world.lock();
+        (after.traced, after.clock) = (state.traced, state.clock);
+        drop(after);
         world
     }
 
@@ -235,7 +269,7 @@ impl World {
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for file in &self.lock().files {
-            file.live.hash(&mut hasher);
+            file.live.digest().hash(&mut hasher);
         }
         hasher.finish()
     }

@@ -11,8 +11,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("quod-export", &["quod-nbd", "quod", "quod-storage"]),
     ("quod-remote", &["quod-nbd", "quod-storage"]),
     ("quod-cli", &["quod-export", "quod-remote", "quod-nbd", "quod", "quod-storage"]),
-    ("quod-sim", &["quod", "quod-storage"]),
-    ("xtask", &["quod-sim", "quod", "quod-storage"]),
+    ("quod-sim", &["quod-storage"]),
+    ("quod-trial", &["quod-sim", "quod", "quod-storage"]),
+    ("xtask", &["quod", "quod-storage"]),
 ];
 
 /// What tests of any crate may use as well.

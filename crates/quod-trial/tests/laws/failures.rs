@@ -4,14 +4,10 @@
 use fastrand::Rng;
 use quod::ErrorKind;
 use quod_sim::{Executor, Faults, Kind, World};
+use quod_trial::{Case, Examiner, Guest, Leaks, assert_closed, close, kill_and_reopen, open, spawn};
 
-use crate::concurrent::spawn;
-use crate::crash::{crash_here, kill_and_reopen};
 use crate::drops::run_and_drop;
 use crate::for_seeds;
-use crate::guest::{Guest, Oracle, close, open};
-use crate::layout::{Leaks, assert_closed};
-use crate::setup::Case;
 
 struct Run {
     case: Case,
@@ -26,13 +22,18 @@ impl Run {
     fn new(seed: u64, faults: Faults) -> Self {
         let case = Case::from_seed(seed);
         let place = format!("{case:?}, failures");
-        let (world, model) = case.create();
+        let (world, oracle) = crate::create(&case);
         let mut executor = Executor::new(&world, seed);
         let image = open(&case, &world, &mut executor).expect("a new image opens");
         world.set_faults(Faults { delay: case.faults().delay, ..faults });
-        let guest = Guest::new(image, Oracle::new(model));
+        let guest = Guest::new(image, oracle, &world);
         spawn(&case, &guest, &mut executor, seed);
         Run { case, place, world, executor, guest, dice: Rng::with_seed(seed ^ 0xfa11) }
+    }
+
+    fn crash(&mut self) {
+        let examiner = Examiner::new(&self.case, 3);
+        examiner.crash_here(&self.world, &self.guest, 3, &mut self.dice, &self.place);
     }
 
     /// Lets everything come to an end, and mends the device.
@@ -62,9 +63,9 @@ fn failures_show_nothing_forbidden() {
         let mut run = Run::new(seed, Faults::rotten());
         let stop = run.world.operations() + run.dice.u64(20..200);
         run.executor.run_to_operation(stop);
-        crash_here(&run.case, &run.world, &run.guest, 1, &mut run.dice, &run.place);
+        run.crash();
         run.finish();
-        crash_here(&run.case, &run.world, &run.guest, 1, &mut run.dice, &run.place);
+        run.crash();
         run.kill_and_reopen();
     });
 }
@@ -82,8 +83,8 @@ fn want_of_room_never_latches() {
         spawn(&run.case, &run.guest, &mut run.executor, seed ^ 7);
         run.finish();
         run.guest.assert_no_error(&run.place);
-        run.guest.compare(&mut run.executor, false, &run.place);
-        crash_here(&run.case, &run.world, &run.guest, 1, &mut run.dice, &run.place);
+        run.guest.compare(&mut run.executor, &run.place);
+        run.crash();
         close(&run.guest, &mut run.executor, &run.place);
         assert_closed(&run.world, Leaks::Inside, &run.place);
     });
@@ -95,6 +96,6 @@ fn a_failed_flush_of_a_dropped_future_is_not_forgotten() {
         let mut run = Run::new(seed, Faults { flush_error: 60, ..Faults::delays() });
         run_and_drop(&run.case, &run.guest, &mut run.executor, &mut run.dice, 1500);
         run.finish();
-        crash_here(&run.case, &run.world, &run.guest, 1, &mut run.dice, &run.place);
+        run.crash();
     });
 }

@@ -1,4 +1,8 @@
 //! A second opinion on an image file, independent of the engine: what its tables name.
+//!
+//! Role: reads header and tables of the file as they lie, and holds them against what a crash and a clean close may leave.
+//!
+//! Absent on purpose: the engine's arithmetic and its check, but to compare with.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +10,14 @@ use quod::{CheckReport, Repair};
 use quod_sim::{Executor, World};
 use quod_storage::Access;
 
-use crate::setup::{Case, disk};
+use crate::case::{Case, disk};
 
 /// What the tables of an image say.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     pub(crate) need_check: bool,
+    /// Guest clusters that have an entry.
+    pub(crate) mapped: BTreeSet<u64>,
     /// Entries that name no cluster of the file.
     pub(crate) invalid: Vec<String>,
     /// Clusters that are named twice.
@@ -31,39 +37,51 @@ fn half(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")))
 }
 
+/// The entries of a table of the disk of a world that are not 0, with their places.
+fn entries(world: &World, at: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
+    const PIECE: u64 = 4096;
+    let pieces = (0..len).step_by(PIECE as usize).filter_map(move |start| {
+        let bytes = world.read(disk(), at + start, PIECE);
+        (*bytes != [0; PIECE as usize]).then_some((start, bytes))
+    });
+    pieces.flat_map(|(start, bytes)| {
+        let places = (0..PIECE).step_by(8);
+        places.map(move |at| ((start + at) / 8, entry(&bytes, at))).filter(|(_, entry)| *entry != 0)
+    })
+}
+
 /// Reads the tables of the disk of a world.
 pub(crate) fn layout(world: &World) -> Layout {
-    let bytes = world.contents(disk());
-    let (cluster, table, header) = (half(&bytes, 4), half(&bytes, 8), half(&bytes, 12));
-    let clusters = bytes.len() as u64 / cluster;
-    let mut layout = Layout { need_check: entry(&bytes, 16) & 2 != 0, ..Layout::default() };
+    let start = world.read(disk(), 0, 64);
+    let length = world.length(disk());
+    let (cluster, table, header) = (half(&start, 4), half(&start, 8), half(&start, 12));
+    let clusters = length / cluster;
+    let mut layout = Layout { need_check: entry(&start, 16) & 2 != 0, ..Layout::default() };
     let mut named: BTreeSet<u64> = (0..header).collect();
-    let mut name = |layout: &mut Layout, what: String, at: u64, count: u64| {
+    let mut name = |layout: &mut Layout, what: &dyn Fn() -> String, at: u64, count: u64| {
         let first = at / cluster;
         if !at.is_multiple_of(cluster) || first < header || first + count > clusters {
-            layout.invalid.push(format!("{what} names {at:#x}"));
+            layout.invalid.push(format!("{} names {at:#x}", what()));
             return false;
         }
         layout.twice.extend((first..first + count).filter(|cluster| !named.insert(*cluster)));
         true
     };
-    let entries = table * cluster / 8;
-    let l1 = entry(&bytes, 40);
-    name(&mut layout, "the header".to_owned(), l1, table);
-    for index in 0..entries {
-        let l2 = entry(&bytes, l1 + 8 * index);
-        if l2 == 0 || !name(&mut layout, format!("L1 entry {index}"), l2, table) {
+    let l1 = entry(&start, 40);
+    name(&mut layout, &|| "the header".to_owned(), l1, table);
+    for (index, l2) in entries(world, l1, table * cluster) {
+        if !name(&mut layout, &|| format!("L1 entry {index}"), l2, table) {
             continue;
         }
-        for inner in 0..entries {
-            let data = entry(&bytes, l2 + 8 * inner);
+        for (inner, data) in entries(world, l2, table * cluster) {
+            layout.mapped.insert(index * (table * cluster / 8) + inner);
             if data > 1 {
-                name(&mut layout, format!("L2 entry {index}/{inner}"), data, 1);
+                name(&mut layout, &|| format!("L2 entry {index}/{inner}"), data, 1);
             }
         }
     }
     layout.leaks = clusters - named.len() as u64;
-    layout.loose_end = !(bytes.len() as u64).is_multiple_of(cluster) || !named.contains(&(clusters - 1));
+    layout.loose_end = !length.is_multiple_of(cluster) || !named.contains(&(clusters - 1));
     layout
 }
 
@@ -81,7 +99,7 @@ pub(crate) fn assert_crash_state(world: &World, place: &str) {
 
 /// What a clean close may leave unreferenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Leaks {
+pub enum Leaks {
     /// Nothing.
     None,
     /// What failed, dropped and crashed requests had taken (D1), before the last referenced cluster (D14).
@@ -91,14 +109,17 @@ pub(crate) enum Leaks {
 }
 
 impl Leaks {
-    /// After a crash.
-    pub(crate) fn after_crash(case: &Case) -> Self {
-        if case.backing.is_some() { Leaks::Anywhere } else { Leaks::Inside }
+    /// After a crash, or after another program.
+    pub fn after_crash(case: &Case) -> Self {
+        if case.backing.is_some() || case.qemu.is_some() { Leaks::Anywhere } else { Leaks::Inside }
     }
 }
 
-/// What a clean close leaves (D14), by both opinions.
-pub(crate) fn assert_closed(world: &World, leaks: Leaks, place: &str) {
+/// Holds the file against what a clean close leaves (D14), by both opinions.
+///
+/// # Panics
+/// When they find anything else.
+pub fn assert_closed(world: &World, leaks: Leaks, place: &str) {
     let layout = layout(world);
     assert!(!layout.need_check, "{place}: NEED_CHECK is set");
     assert!(layout.invalid.is_empty() && layout.twice.is_empty(), "{place}: {layout:?}");
@@ -109,7 +130,10 @@ pub(crate) fn assert_closed(world: &World, leaks: Leaks, place: &str) {
 }
 
 /// The engine's own check.
-pub(crate) fn check(world: &World, place: &str) -> CheckReport {
+///
+/// # Panics
+/// When it fails.
+pub fn check(world: &World, place: &str) -> CheckReport {
     let opener = world.opener();
     let checked = async move { quod::check(&opener, disk(), Access::Read, Repair::No).await };
     let report = Executor::new(world, 1).block_on(checked).expect("check is not stuck");

@@ -3,13 +3,9 @@
 
 use fastrand::Rng;
 use quod_sim::{Executor, Faults, Kind, World};
+use quod_trial::{Asks, Case, Examiner, Guest, Leaks, assert_closed, kill_and_reopen, open};
 
-use crate::crash::{crash_here, kill_and_reopen};
 use crate::for_seeds;
-use crate::guest::{Guest, Oracle, open};
-use crate::layout::{Leaks, assert_closed};
-use crate::setup::Case;
-use crate::workload::Workload;
 
 /// What else may happen beside dropped futures, delays and crashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +30,17 @@ impl Chaos {
     fn new(seed: u64, trouble: Trouble) -> Self {
         let case = Case::from_seed(seed);
         let place = format!("{case:?}, chaos with {trouble:?}");
-        let (world, model) = case.create();
+        let (world, oracle) = crate::create(&case);
         let mut executor = Executor::new(&world, seed);
         let image = open(&case, &world, &mut executor).expect("a new image opens");
-        let guest = Guest::new(image, Oracle::new(model));
+        let guest = Guest::new(image, oracle, &world);
         Chaos { case, trouble, place, world, guest, executor, dice: Rng::with_seed(seed ^ 0xc0c0) }
     }
 
     fn spawn(&mut self, tasks: usize, requests: usize) {
-        let mut workload = Workload::new(&self.case, self.guest.image.size(), self.dice.u64(..));
+        let mut asks = Asks::new(&self.case, self.guest.image.size(), self.dice.u64(..));
         for _ in 0..tasks {
-            self.executor.spawn(self.guest.clone().work(workload.take(requests)));
+            self.executor.spawn(self.guest.clone().work(asks.take(requests)));
         }
     }
 
@@ -63,8 +59,8 @@ impl Chaos {
     }
 
     fn crash(&mut self) {
-        self.guest.assert_no_violation(&self.place);
-        crash_here(&self.case, &self.world, &self.guest, 1, &mut self.dice, &self.place);
+        let examiner = Examiner::new(&self.case, 3);
+        examiner.crash_here(&self.world, &self.guest, 3, &mut self.dice, &self.place);
     }
 
     fn faults(&mut self) -> Faults {
@@ -110,7 +106,7 @@ impl Chaos {
     /// Closes in order; tells whether that succeeded.
     fn close(&mut self) -> bool {
         self.guest.oracle.borrow_mut().model.settle();
-        self.guest.compare(&mut self.executor, false, &self.place);
+        self.guest.compare(&mut self.executor, &self.place);
         let image = self.guest.image.clone();
         let closed = self.executor.block_on(async move { image.close().await }).expect("not stuck");
         assert!(closed.is_ok() || self.trouble == Trouble::Failures, "{}: {closed:?}", self.place);

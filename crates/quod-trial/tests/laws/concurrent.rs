@@ -2,42 +2,30 @@
 //! image without a fault.
 
 use quod_sim::{Executor, World};
+use quod_trial::{Case, Guest, Leaks, assert_closed, close, open, spawn};
 
 use crate::for_seeds;
-use crate::guest::{Guest, Oracle, close, open};
-use crate::layout::{Leaks, assert_closed};
-use crate::setup::Case;
-use crate::workload::Workload;
-
-/// Spawns tasks that work on one image.
-pub(crate) fn spawn(case: &Case, guest: &Guest, executor: &mut Executor, seed: u64) {
-    let tasks = 1 + seed as usize % 5;
-    let mut workload = Workload::new(case, guest.image.size(), seed);
-    for _ in 0..tasks {
-        executor.spawn(guest.clone().work(workload.take(60 / tasks)));
-    }
-}
 
 fn run(seed: u64) -> (World, u64) {
     let case = Case::from_seed(seed);
     let place = format!("{case:?}");
-    let (world, model) = case.create();
+    let (world, oracle) = crate::create(&case);
     let mut executor = Executor::new(&world, seed);
     let image = open(&case, &world, &mut executor).expect("a new image opens");
-    let guest = Guest::new(image, Oracle::new(model));
+    let guest = Guest::new(image, oracle, &world);
     spawn(&case, &guest, &mut executor, seed);
     executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
     guest.assert_no_error(&place);
     guest.assert_no_violation(&place);
-    guest.compare(&mut executor, false, &place);
+    guest.compare(&mut executor, &place);
     close(&guest, &mut executor, &place);
     assert_eq!(world.uncertain(), 0, "{place}: a clean close leaves nothing to be lost");
     assert_closed(&world, Leaks::None, &place);
 
     let image = open(&case, &world, &mut executor).expect("a closed image opens");
     let oracle = guest.oracle.take().closed();
-    let guest = Guest::new(image, oracle);
-    guest.compare(&mut executor, false, &place);
+    let guest = Guest::new(image, oracle, &world);
+    guest.compare(&mut executor, &place);
     close(&guest, &mut executor, &place);
     let operations = world.operations();
     (world, operations)

@@ -1,47 +1,39 @@
 //! A guest: asks the engine, tells the model, compares.
+//!
+//! Role: a [`Guest`] carries requests out and tells the oracle of each one's beginning and end, also when its future is
+//! dropped.
+//!
+//! Law: what a read returns is what the model allows; nothing succeeds after a failed flush; an error is what it is
+//! expected to be by whoever looks at [`errors`](Guest::errors).
+//!
+//! Absent on purpose: which requests (`ask.rs`), crashes (`examine.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::Poll;
 
 use quod::{ErrorKind, Fua};
 use quod_sim::{Executor, Model, Request, Violation, World, stamp};
 use quod_storage::{Access, Buffer};
 
-use crate::setup::{Case, Disk, disk};
-use crate::workload::Ask;
-
-/// What is known of the disk, apart from the engine. Copied at a crash.
-#[derive(Clone, Default)]
-pub(crate) struct Oracle {
-    pub(crate) model: Model,
-    sequence: u64,
-    /// Sizes that the disk may have after a crash: the last flushed one first.
-    sizes: Vec<u64>,
-}
-
-impl Oracle {
-    pub(crate) fn new(model: Model) -> Self {
-        Oracle { sizes: vec![model.size()], model, sequence: 1 }
-    }
-
-    /// A clean close has made everything durable.
-    pub(crate) fn closed(mut self) -> Self {
-        let flush = self.model.begin_flush();
-        self.model.succeed(flush);
-        self.sizes = vec![self.model.size()];
-        self
-    }
-}
+use crate::ask::Ask;
+use crate::case::{Case, Disk, disk};
+use crate::form::Asked;
+use crate::oracle::Oracle;
 
 /// Requests of any number of tasks on one open image.
-#[derive(Clone)]
-pub(crate) struct Guest {
-    pub(crate) image: Disk,
-    pub(crate) oracle: Rc<RefCell<Oracle>>,
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The open image.
+    pub image: Disk,
+    /// What is known of it.
+    pub oracle: Rc<RefCell<Oracle>>,
     violations: Rc<RefCell<Vec<String>>>,
-    pub(crate) errors: Rc<RefCell<Vec<(Ask, ErrorKind, String)>>>,
+    /// Requests that have failed, and how.
+    pub errors: Rc<RefCell<Vec<(Ask, ErrorKind, String)>>>,
     /// A flush failed: nothing may be written any more.
-    pub(crate) latched: Rc<Cell<bool>>,
+    pub latched: Rc<Cell<bool>>,
+    traced: bool,
 }
 
 /// A request that is given up unless it is ended: its future was dropped.
@@ -67,8 +59,10 @@ impl Drop for Open {
 }
 
 impl Guest {
-    pub(crate) fn new(image: Disk, oracle: Oracle) -> Self {
+    /// A guest of an open image in that world.
+    pub fn new(image: Disk, oracle: Oracle, world: &World) -> Self {
         Guest {
+            traced: world.is_traced(),
             image,
             oracle: Rc::new(RefCell::new(oracle)),
             violations: Rc::default(),
@@ -88,27 +82,48 @@ impl Guest {
         }
     }
 
-    /// Fails the test when a read has returned what it must not.
-    pub(crate) fn assert_no_violation(&self, place: &str) {
+    /// Holds what was seen against the law.
+    ///
+    /// # Panics
+    /// When a read has returned what it must not.
+    pub fn assert_no_violation(&self, place: &str) {
         let violations = self.violations.borrow();
         assert!(violations.is_empty(), "{place}: {}", violations.join("; "));
     }
 
-    /// Fails the test when a request has failed.
-    pub(crate) fn assert_no_error(&self, place: &str) {
+    /// Holds the requests against a world in which nothing fails.
+    ///
+    /// # Panics
+    /// When a request has failed.
+    pub fn assert_no_error(&self, place: &str) {
         let errors = self.errors.borrow();
         assert!(errors.is_empty(), "{place}: {errors:?}");
     }
 
-    pub(crate) async fn work(self, asks: Vec<Ask>) {
+    /// One task: a request after another.
+    pub async fn work(self, asks: Vec<Ask>) {
         for ask in asks {
             self.ask(ask).await;
         }
     }
 
-    pub(crate) async fn ask(&self, ask: Ask) {
+    /// As [`work`](Guest::work), with some futures dropped on the way.
+    pub(crate) async fn live(self, asked: Vec<Asked>) {
+        for Asked { ask, dropped_after, .. } in asked {
+            match dropped_after {
+                None => self.ask(ask).await,
+                Some(polls) => drop_after(polls, self.ask(ask)).await,
+            }
+        }
+    }
+
+    /// One request. One that reaches past the disk's end as it is now is left out.
+    pub async fn ask(&self, ask: Ask) {
+        if ask.end() > self.image.size() {
+            return;
+        }
         let latched = self.latched.get();
-        if crate::traced() {
+        if self.traced {
             eprintln!("      guest asks: {ask:x?}");
         }
         let outcome = match ask {
@@ -127,7 +142,7 @@ impl Guest {
             Ask::Maintain => self.image.maintain().await,
             Ask::Grow { by } => self.grow(by).await,
         };
-        if crate::traced() {
+        if self.traced {
             eprintln!("      guest is told: {ask:x?}: {outcome:?}");
         }
         let writes = matches!(ask, Ask::Write { .. } | Ask::Zero { .. } | Ask::Flush | Ask::Grow { .. });
@@ -171,7 +186,11 @@ impl Guest {
         Ok(())
     }
 
-    pub(crate) async fn flush(&self) -> quod::Result<()> {
+    /// A flush.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn flush(&self) -> quod::Result<()> {
         let open = self.begin(Model::begin_flush);
         let size = self.image.size();
         match self.image.flush().await {
@@ -203,45 +222,102 @@ impl Guest {
         }
     }
 
-    /// Reads the whole disk and compares it. `recovered`: right after an open that followed a crash.
-    pub(crate) fn compare(&self, executor: &mut Executor, recovered: bool, place: &str) {
-        const PIECE: u64 = 256 << 10;
+    /// Reads the whole disk and compares it.
+    ///
+    /// # Panics
+    /// When a read fails or returns what it must not.
+    pub fn compare(&self, executor: &mut Executor, place: &str) {
+        self.compare_clusters(executor, false, |_| true, place);
+    }
+
+    /// Right after an open that followed a close or the death of a process: compares the disk's size, and the whole of it.
+    pub(crate) fn compare_reopened(&self, executor: &mut Executor, place: &str) {
+        self.oracle.borrow_mut().found_size(self.image.size(), place);
+        self.compare(executor, place);
+    }
+
+    /// Right after an open that followed a crash: compares the disk's size, and those clusters. What they hold is from now
+    /// on what they must hold.
+    pub(crate) fn compare_recovered(
+        &self,
+        executor: &mut Executor,
+        which: impl Fn(&Oracle, u64) -> bool,
+        place: &str,
+    ) {
+        self.oracle.borrow_mut().recovered_size(self.image.size(), place);
+        let asked = |cluster| which(&self.oracle.borrow(), cluster);
+        self.compare_clusters(executor, true, asked, place);
+    }
+
+    fn compare_clusters(
+        &self,
+        executor: &mut Executor,
+        recovered: bool,
+        which: impl Fn(u64) -> bool,
+        place: &str,
+    ) {
+        const MOST: u64 = 64 << 10;
         let size = self.image.size();
-        if recovered {
-            let mut oracle = self.oracle.borrow_mut();
-            assert!(oracle.sizes.contains(&size), "{place}: size {size}, allowed: {:?}", oracle.sizes);
-            oracle.sizes = vec![size];
-            oracle.model.recover_size(size);
-        }
-        for at in (0..size).step_by(PIECE as usize) {
-            let len = PIECE.min(size - at);
-            let (image, oracle) = (self.image.clone(), Rc::clone(&self.oracle));
-            let compared = async move {
-                let request = oracle.borrow_mut().model.begin_read(at, len);
-                let bytes = image.read(at, Buffer::zeroed(len as usize)).await?;
-                let model = &mut oracle.borrow_mut().model;
-                let seen = model.read(request, &bytes);
-                quod::Result::<_>::Ok(if recovered { seen.and(model.recovered(at, &bytes)) } else { seen })
-            };
-            let verdict = executor.block_on(compared).unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
-            match verdict {
-                Ok(Ok(())) => {}
-                Ok(Err(violation)) => panic!("{place}: {violation}"),
-                Err(error) => panic!("{place}: {error}"),
+        let cluster = self.image.cluster_size().expect("the disk is no raw one");
+        let mut at = 0;
+        while at < size {
+            let (first, most) = (at / cluster, (MOST / cluster).max(1));
+            let run = (first..first + most).take_while(|&cluster| which(cluster)).count() as u64;
+            let len = (run * cluster).min(size - at);
+            if run > 0 {
+                let verdict = executor.block_on(self.clone().compare_range(at, len, recovered));
+                let verdict = verdict.unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
+                match verdict {
+                    Ok(Ok(())) => {}
+                    Ok(Err(violation)) => panic!("{place}: {violation}"),
+                    Err(error) => panic!("{place}: {error}"),
+                }
             }
+            at += run.max(1) * cluster;
         }
+    }
+
+    async fn compare_range(self, at: u64, len: u64, recovered: bool) -> quod::Result<Result<(), Violation>> {
+        let request = self.oracle.borrow_mut().model.begin_read(at, len);
+        let bytes = self.image.read(at, Buffer::zeroed(len as usize)).await?;
+        let model = &mut self.oracle.borrow_mut().model;
+        let seen = model.read(request, &bytes);
+        Ok(if recovered { seen.and(model.recovered(at, &bytes)) } else { seen })
     }
 }
 
+/// Polls a future so often; when it has not ended by then, drops it.
+async fn drop_after(polls: u32, future: impl Future<Output = ()>) {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Pending if left > 0 => {
+            left -= 1;
+            Poll::Pending
+        }
+        Poll::Pending | Poll::Ready(()) => Poll::Ready(()),
+    })
+    .await;
+}
+
 /// Opens the disk of a world for writing.
-pub(crate) fn open(case: &Case, world: &World, executor: &mut Executor) -> quod::Result<Disk> {
+///
+/// # Errors
+/// The engine's.
+///
+/// # Panics
+/// When the open waits for ever.
+pub fn open(case: &Case, world: &World, executor: &mut Executor) -> quod::Result<Disk> {
     let (opener, options) = (world.opener(), case.options(Access::Write));
     let opened = async move { Disk::open(&opener, disk(), &options).await };
     executor.block_on(opened).expect("open is not stuck")
 }
 
-/// Closes the disk; what the check says then.
-pub(crate) fn close(guest: &Guest, executor: &mut Executor, place: &str) {
+/// Closes the disk.
+///
+/// # Panics
+/// When the close fails or waits for ever.
+pub fn close(guest: &Guest, executor: &mut Executor, place: &str) {
     let image = guest.image.clone();
     let closed = executor.block_on(async move { image.close().await });
     closed

@@ -3,14 +3,9 @@
 
 use fastrand::Rng;
 use quod_sim::Executor;
+use quod_trial::{Asks, Case, Examiner, Guest, Leaks, assert_closed, close, open, spawn};
 
-use crate::concurrent::spawn;
-use crate::crash::crash_here;
 use crate::for_seeds;
-use crate::guest::{Guest, Oracle, close, open};
-use crate::layout::{Leaks, assert_closed};
-use crate::setup::Case;
-use crate::workload::Workload;
 
 /// Steps on; now and then drops a task in the middle and puts another in its place.
 pub(crate) fn run_and_drop(
@@ -27,8 +22,8 @@ pub(crate) fn run_and_drop(
         let under_way = executor.under_way();
         if !under_way.is_empty() && dice.u32(..25) == 0 {
             executor.cancel(under_way[dice.usize(..under_way.len())]);
-            let mut workload = Workload::new(case, guest.image.size(), dice.u64(..));
-            executor.spawn(guest.clone().work(workload.take(8)));
+            let mut asks = Asks::new(case, guest.image.size(), dice.u64(..));
+            executor.spawn(guest.clone().work(asks.take(8)));
         }
     }
 }
@@ -36,22 +31,22 @@ pub(crate) fn run_and_drop(
 fn run(seed: u64) {
     let case = Case::from_seed(seed);
     let place = format!("{case:?}, futures dropped");
+    let examiner = Examiner::new(&case, 3);
     let mut dice = Rng::with_seed(seed ^ 0xd409);
-    let (world, model) = case.create();
+    let (world, oracle) = crate::create(&case);
     let mut executor = Executor::new(&world, seed);
     let image = open(&case, &world, &mut executor).expect("a new image opens");
-    let guest = Guest::new(image, Oracle::new(model));
+    let guest = Guest::new(image, oracle, &world);
     spawn(&case, &guest, &mut executor, seed);
     for _ in 0..4 {
         run_and_drop(&case, &guest, &mut executor, &mut dice, 300);
-        guest.assert_no_violation(&place);
-        crash_here(&case, &world, &guest, 1, &mut dice, &place);
+        examiner.crash_here(&world, &guest, 3, &mut dice, &place);
     }
     executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
     guest.assert_no_error(&place);
     guest.assert_no_violation(&place);
     guest.oracle.borrow_mut().model.settle();
-    guest.compare(&mut executor, false, &place);
+    guest.compare(&mut executor, &place);
     close(&guest, &mut executor, &place);
     // What a dropped request has taken is leaked (D1).
     assert_closed(&world, Leaks::Inside, &place);

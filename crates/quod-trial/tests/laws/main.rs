@@ -1,19 +1,18 @@
-//! The engine in the simulated world: random guests, crashes, dropped futures, failures.
+//! Laws beside those of the trials: random guests, dropped futures, failures, all of it at once, over many seeds.
 //!
-//! Each law is a test over many seeds. `QUOD_SIM_SEEDS` says how many (a smoke number by default), `QUOD_SIM_SEED` runs
-//! one of them alone, `QUOD_SIM_TRACE` tells what happens; a failure prints its seed, and where the crash was.
+//! `QUOD_SIM_SEEDS` says how many seeds (a smoke number by default), `QUOD_SIM_SEED` runs one of them alone,
+//! `QUOD_SIM_TRACE` tells what happens; a failure prints its seed, and where the crash was.
 
 mod chaos;
 mod concurrent;
-mod crash;
 mod drops;
 mod failures;
-mod guest;
-mod layout;
-mod setup;
-mod workload;
+mod trials;
 
 use std::env;
+
+use quod_sim::World;
+use quod_trial::{Case, Oracle};
 
 /// Says which seed it was when a test fails in the middle.
 struct Told(String);
@@ -30,9 +29,13 @@ fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// Whether to tell what happens.
-fn traced() -> bool {
-    env::var_os("QUOD_SIM_TRACE").is_some()
+/// Makes the disk of a case; tells what happens on it where that is asked for.
+fn create(case: &Case) -> (World, Oracle) {
+    let (world, oracle) = case.create();
+    if env::var_os("QUOD_SIM_TRACE").is_some() {
+        world.trace();
+    }
+    (world, oracle)
 }
 
 /// Runs a law for every seed.

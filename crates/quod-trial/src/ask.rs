@@ -1,13 +1,18 @@
 //! What guests ask for: requests of every kind, alignment and length, over a few hot places.
+//!
+//! Role: [`Asks`] makes requests for one guest's disk, by seed.
+//!
+//! Absent on purpose: carrying them out (`guest.rs`).
 
 use fastrand::Rng;
 use quod::{Fua, Room};
 
-use crate::setup::Case;
+use crate::case::Case;
 
-/// One request.
+/// One request. Offsets and lengths are bytes of the disk.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Ask {
+#[allow(missing_docs)]
+pub enum Ask {
     Write { at: u64, len: u64, fua: Fua },
     Zero { at: u64, len: u64, room: Room, fua: Fua },
     Discard { at: u64, len: u64, fua: Fua },
@@ -18,17 +23,35 @@ pub(crate) enum Ask {
     Grow { by: u64 },
 }
 
-/// Makes requests for one guest's disk.
-pub(crate) struct Workload {
+impl Ask {
+    /// Where its range ends on the disk; 0 for requests that have none.
+    pub(crate) fn end(self) -> u64 {
+        match self {
+            Ask::Write { at, len, .. }
+            | Ask::Zero { at, len, .. }
+            | Ask::Discard { at, len, .. }
+            | Ask::Read { at, len }
+            | Ask::Status { at, len } => at + len,
+            Ask::Flush | Ask::Maintain | Ask::Grow { .. } => 0,
+        }
+    }
+}
+
+/// Makes requests.
+#[derive(Debug)]
+pub struct Asks {
     dice: Rng,
     size: u64,
     cluster: u64,
     hot: Vec<u64>,
-    may_grow: bool,
+    /// Of a hundred requests, about so many grow the disk, and so many ask for maintenance.
+    grows: u32,
+    maintains: u32,
 }
 
-impl Workload {
-    pub(crate) fn new(case: &Case, size: u64, seed: u64) -> Self {
+impl Asks {
+    /// For a disk that is `size` bytes long by now.
+    pub fn new(case: &Case, size: u64, seed: u64) -> Self {
         let mut dice = Rng::with_seed(seed ^ 0x3095);
         let cluster = u64::from(case.cluster_size);
         let table = cluster * u64::from(case.table_size) / 8 * cluster;
@@ -37,7 +60,14 @@ impl Workload {
         // The end of the disk, a border between tables, the end of a shorter backing file.
         let borders = [last, table / cluster, case.backing.map_or(0, |(_, length)| length / cluster), 0];
         hot.extend(borders.iter().filter(|&&cluster| cluster <= last && dice.bool()));
-        Workload { may_grow: dice.u32(..3) == 0, dice, size, cluster, hot }
+        let grows = if dice.u32(..3) == 0 { 1 } else { 0 };
+        Asks { dice, size, cluster, hot, grows, maintains: 3 }
+    }
+
+    /// With so many growths and maintenances in a hundred, for disks whose life is about them.
+    #[must_use]
+    pub fn with(self, grows: u32, maintains: u32) -> Self {
+        Asks { grows, maintains, ..self }
     }
 
     fn range(&mut self) -> (u64, u64) {
@@ -56,10 +86,21 @@ impl Workload {
         (at, len.min(self.size - at))
     }
 
-    pub(crate) fn next(&mut self) -> Ask {
+    fn next(&mut self) -> Ask {
         let (at, len) = self.range();
         let fua = if self.dice.u32(..8) == 0 { Fua::Yes } else { Fua::No };
-        match self.dice.u32(..100) {
+        let kind = self.dice.u32(..100);
+        if kind < self.grows {
+            let by = 512 * self.dice.u64(1..200);
+            // From here on the new end is as good a place as any; whoever asks before it is there, asks in vain.
+            self.size += by;
+            self.hot.push((self.size - 1) / self.cluster);
+            return Ask::Grow { by };
+        }
+        if kind < self.grows + self.maintains {
+            return Ask::Maintain;
+        }
+        match self.dice.u32(..96) {
             0..40 => Ask::Write { at, len, fua },
             40..50 => {
                 let room = if self.dice.bool() { Room::GiveBack } else { Room::Keep };
@@ -68,14 +109,12 @@ impl Workload {
             50..57 => Ask::Discard { at, len, fua },
             57..82 => Ask::Read { at, len },
             82..85 => Ask::Status { at, len },
-            85..96 => Ask::Flush,
-            96..99 => Ask::Maintain,
-            _ if self.may_grow => Ask::Grow { by: 512 * self.dice.u64(1..200) },
             _ => Ask::Flush,
         }
     }
 
-    pub(crate) fn take(&mut self, count: usize) -> Vec<Ask> {
+    /// So many requests.
+    pub fn take(&mut self, count: usize) -> Vec<Ask> {
         (0..count).map(|_| self.next()).collect()
     }
 }

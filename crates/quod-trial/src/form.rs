@@ -1,0 +1,133 @@
+//! Forms of trials: what a disk goes through.
+//!
+//! Role: a [`Form`] says what disk it is, what is asked of it in each of its lives, what fails meanwhile, and how a life
+//! ends.
+//!
+//! Absent on purpose: carrying it out (`trial.rs`).
+
+use fastrand::Rng;
+use quod_sim::Faults;
+
+use crate::ask::{Ask, Asks};
+use crate::case::Case;
+
+/// What a disk goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Requests of every kind, side by side.
+    Mixed,
+    /// One request after another.
+    Serial,
+    /// Requests whose futures are dropped at an await point.
+    Dropped,
+    /// A file system that has no room now and then.
+    Tight,
+    /// Reads, writes and flushes that fail, once or for good.
+    Failing,
+    /// Short lives: opened, used, idle, closed or killed, opened again.
+    Lives,
+    /// A disk that grows.
+    Growing,
+    /// An image that QEMU has left, clean or dirty, with bytes of others behind its end.
+    Qemu,
+}
+
+/// All of them, in the order in which seeds take turns.
+pub const FORMS: [Form; 8] = [
+    Form::Mixed,
+    Form::Serial,
+    Form::Dropped,
+    Form::Tight,
+    Form::Failing,
+    Form::Lives,
+    Form::Growing,
+    Form::Qemu,
+];
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By a close.
+    Close,
+    /// By the death of the process, with the kernel at rest.
+    Kill,
+}
+
+/// One request of a life, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) task: usize,
+    pub(crate) ask: Ask,
+    /// The future is dropped when it has been polled so often without an end.
+    pub(crate) dropped_after: Option<u32>,
+}
+
+/// From one open to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) end: End,
+}
+
+impl Form {
+    /// The form that a seed of a campaign has.
+    pub fn of_seed(seed: u64) -> Self {
+        FORMS[seed as usize % FORMS.len()]
+    }
+
+    /// As it is written on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Mixed => "mixed",
+            Form::Serial => "serial",
+            Form::Dropped => "dropped",
+            Form::Tight => "tight",
+            Form::Failing => "failing",
+            Form::Lives => "lives",
+            Form::Growing => "growing",
+            Form::Qemu => "qemu",
+        }
+    }
+
+    pub(crate) fn case(self, seed: u64) -> Case {
+        if self == Form::Qemu { Case::of_qemu(seed) } else { Case::from_seed(seed) }
+    }
+
+    /// What goes wrong while the disk is in use.
+    pub(crate) fn faults(self, case: &Case) -> Faults {
+        let calm = case.faults();
+        match self {
+            Form::Tight => Faults { full: 40, full_for: 5..=80, ..calm },
+            Form::Failing => Faults { delay: calm.delay, ..Faults::rotten() },
+            _ => calm,
+        }
+    }
+
+    /// The disk's lives, one after another.
+    pub(crate) fn lives(self, case: &Case) -> Vec<Life> {
+        let mut dice = Rng::with_seed(case.seed ^ 0x11fe);
+        let lives = if self == Form::Lives { 3 } else { 1 + dice.usize(..2) };
+        let requests = if self == Form::Lives { 9 } else { 24 };
+        (0..lives).map(|_| self.life(case, requests, &mut dice)).collect()
+    }
+
+    fn life(self, case: &Case, requests: usize, dice: &mut Rng) -> Life {
+        let tasks = match self {
+            Form::Serial => 1,
+            _ => 1 + dice.usize(..5),
+        };
+        let mut asks = Asks::new(case, case.size, dice.u64(..));
+        match self {
+            Form::Lives => asks = asks.with(0, 12),
+            Form::Growing => asks = asks.with(12, 4),
+            _ => {}
+        }
+        let may_drop = self == Form::Dropped;
+        let asked = asks.take(requests).into_iter().enumerate().map(|(number, ask)| Asked {
+            task: number % tasks,
+            ask,
+            dropped_after: (may_drop && dice.u32(..3) == 0).then(|| dice.u32(..8)),
+        });
+        Life { asked: asked.collect(), end: if dice.u32(..3) == 0 { End::Kill } else { End::Close } }
+    }
+}

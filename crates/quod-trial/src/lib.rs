@@ -1,0 +1,36 @@
+//! The engine in the simulated world: one seed, one trial; a crash after every storage operation.
+//!
+//! Role: a [`Plan`] names a trial; [`run`] carries it out and examines what each crash leaves; [`shrink`] makes a
+//! failing plan small. The laws that hold for every trial stand in [`examine`], [`guest`] and [`layout`].
+//!
+//! Invariant: a plan replays to the same operations and the same crashes. A broken law panics with a sentence: tests
+//! fail by it, and a campaign catches it and tells which plan it was.
+//!
+//! Absent on purpose: the fault model (`quod-sim`), and faults in the engine itself: those that the trials are known to
+//! find lie as patches in `faults/`.
+
+mod ask;
+mod base;
+mod case;
+mod examine;
+mod form;
+mod guest;
+mod layout;
+mod oracle;
+mod plan;
+mod qemu;
+mod shrink;
+mod tally;
+mod trial;
+
+pub use ask::{Ask, Asks};
+pub use case::{Case, Disk, disk};
+pub use examine::{Examiner, kill_and_reopen, spawn};
+pub use form::{End, FORMS, Form};
+pub use guest::{Guest, close, open};
+pub use layout::{Leaks, assert_closed, check};
+pub use oracle::Oracle;
+pub use plan::{CrashPoint, Kept, Plan};
+pub use shrink::shrink;
+pub use tally::{Tally, report};
+pub use trial::{Finding, run};

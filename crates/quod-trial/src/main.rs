@@ -1,0 +1,150 @@
+//! Campaigns of trials: `cargo xtask sim`.
+//!
+//! Role: runs seeds side by side, counts what they saw, and makes a failure small and replayable.
+//!
+//! Absent on purpose: laws (they are the library's).
+
+use std::collections::BTreeMap;
+use std::panic;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use quod_trial::{CrashPoint, FORMS, Finding, Form, Kept, Plan, Tally, report, run, shrink};
+
+/// Crash the engine in a simulated world after every storage operation, and examine what is left
+#[derive(Parser)]
+#[command(name = "cargo xtask sim", bin_name = "cargo xtask sim")]
+struct Arguments {
+    /// So many trials, one a seed; the forms of trials take turns
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    from: u64,
+    /// Run this seed alone
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// Trials of this form alone
+    #[arg(long, value_enum)]
+    form: Option<Named>,
+    /// Examine so many choices of what survives each crash
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    choices: u32,
+    /// Carry out only these requests of the trial, as `0-4,9`
+    #[arg(long, value_name = "NUMBERS", requires = "seed")]
+    keep: Option<Kept>,
+    /// Examine this crash alone
+    #[arg(long, value_name = "TICK:SURVIVORS", requires = "seed")]
+    crash: Option<CrashPoint>,
+    /// Tell every request and operation on standard error
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Tell a failure as it is, without making it small first
+    #[arg(long)]
+    no_shrink: bool,
+    /// Threads; as many as there are processors if not given
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+/// A form, as clap sees it.
+#[derive(Clone, Copy)]
+struct Named(Form);
+
+impl ValueEnum for Named {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Named; FORMS.len()] = {
+            let mut all = [Named(FORMS[0]); FORMS.len()];
+            let mut at = 0;
+            while at < FORMS.len() {
+                all[at] = Named(FORMS[at]);
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.0.name()))
+    }
+}
+
+impl Arguments {
+    fn plans(&self) -> Vec<Plan> {
+        let seeds = match self.seed {
+            Some(seed) => seed..seed + 1,
+            None => self.from..self.from + self.seeds,
+        };
+        let plan = |seed| {
+            let form = self.form.map_or_else(|| Form::of_seed(seed), |named| named.0);
+            let plan = Plan::new(form, seed, self.choices);
+            Plan { kept: self.keep.clone(), only: self.crash, traced: self.trace, ..plan }
+        };
+        seeds.map(plan).collect()
+    }
+}
+
+/// What all threads together have seen.
+#[derive(Default)]
+struct Seen {
+    by_form: BTreeMap<String, Tally>,
+    by_geometry: BTreeMap<String, Tally>,
+    findings: Vec<Finding>,
+}
+
+/// Runs all plans, on so many threads, until a few have failed.
+fn campaign(plans: &[Plan], jobs: usize) -> Seen {
+    const ENOUGH: usize = 3;
+    let next = AtomicU64::new(0);
+    let seen = Mutex::new(Seen::default());
+    let work = || {
+        while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+            let mut tally = Tally::default();
+            let outcome = run(plan, &mut tally);
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let geometry = plan.case().geometry();
+            seen.by_form.entry(plan.form.name().to_owned()).or_default().add(&tally);
+            seen.by_geometry.entry(geometry).or_default().add(&tally);
+            seen.findings.extend(outcome.err().map(|finding| *finding));
+            if seen.findings.len() >= ENOUGH {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(work);
+        }
+    });
+    seen.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let plans = arguments.plans();
+    // A broken law is told once, when it is small, with what replays it.
+    if !arguments.trace {
+        panic::set_hook(Box::new(|_| {}));
+    }
+    let began = Instant::now();
+    let seen = campaign(&plans, jobs);
+    println!("{}", report("workload", &seen.by_form));
+    println!("{}", report("geometry", &seen.by_geometry));
+    for finding in &seen.findings {
+        println!("a law is broken: {finding}");
+    }
+    if let Some(finding) = seen.findings.first().filter(|_| !arguments.no_shrink) {
+        println!("making the first one small ...");
+        println!("a law is broken: {}", shrink(finding.clone(), |smaller| eprintln!("  {}", smaller.plan)));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let verdict = if seen.findings.is_empty() { "no law was broken" } else { "A LAW IS BROKEN" };
+    println!("{} trials, {seconds:.0} s: {verdict}", plans.len());
+    if seen.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

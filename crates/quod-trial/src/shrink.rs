@@ -1,0 +1,56 @@
+//! Makes a failing plan small.
+//!
+//! Role: [`shrink`] leaves requests out, halves first and then one by one, as long as some crash still breaks a law.
+//!
+//! Absent on purpose: simpler requests, and other seeds: what is left out already changes what runs when.
+
+use crate::form::Form;
+use crate::plan::{Kept, Plan};
+use crate::tally::Tally;
+use crate::trial::{Finding, run};
+
+/// Runs at most.
+const TRIES: u32 = 400;
+
+/// The smallest plan found that still fails, and how. `told` hears of each success.
+pub fn shrink(finding: Finding, mut told: impl FnMut(&Finding)) -> Finding {
+    let mut smallest = finding;
+    let mut kept = match &smallest.plan.kept {
+        Some(kept) => kept.0.clone(),
+        None => (0..requests(smallest.plan.form, smallest.plan.seed)).collect(),
+    };
+    let mut tries = TRIES;
+    let mut chunk = kept.len().div_ceil(2);
+    while chunk > 0 {
+        let mut at = 0;
+        let mut shrunk = false;
+        while at < kept.len() {
+            let mut fewer = kept.clone();
+            fewer.drain(at..(at + chunk).min(kept.len()));
+            if tries == 0 {
+                return smallest;
+            }
+            tries -= 1;
+            match fails(&smallest.plan, &fewer) {
+                Some(finding) => {
+                    told(&finding);
+                    (smallest, kept, shrunk) = (*finding, fewer, true);
+                }
+                None => at += chunk,
+            }
+        }
+        if !shrunk || chunk > 1 {
+            chunk /= 2;
+        }
+    }
+    smallest
+}
+
+fn requests(form: Form, seed: u64) -> usize {
+    form.lives(&form.case(seed)).iter().map(|life| life.asked.len()).sum()
+}
+
+fn fails(plan: &Plan, kept: &[usize]) -> Option<Box<Finding>> {
+    let plan = Plan { kept: Some(Kept(kept.to_vec())), only: None, ..plan.clone() };
+    run(&plan, &mut Tally::default()).err()
+}
