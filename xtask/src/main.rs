@@ -5,6 +5,7 @@
 //! Absent on purpose: anything that the published crates need to build or run.
 
 mod compare;
+mod faults;
 mod peers;
 mod sim;
 mod tally;
@@ -33,6 +34,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Plant faults in a copy of the engine, and see that the simulator and the models find each of them
+    Faults {
+        /// Those whose names contain this
+        #[arg(default_value = "")]
+        name: String,
+    },
     /// Measure against a peer: alternating pairs on the same file, medians, ratios
     #[command(subcommand)]
     Compare(compare::Comparison),
@@ -46,6 +53,7 @@ fn main() -> Result<ExitCode> {
         Chore::Peers => peers::ensure().map(|()| ExitCode::SUCCESS),
         Chore::Test => test::run(root),
         Chore::Sim { options } => sim::run(root, &options),
+        Chore::Faults { name } => faults::run(root, &name),
         Chore::Compare(comparison) => compare::run(root, &comparison).map(|()| ExitCode::SUCCESS),
         Chore::Tidy => tidy::run(root),
     }

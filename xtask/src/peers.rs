@@ -37,6 +37,7 @@ const PEERS: &[Peer] = &[
     Peer { program: "mkfs.ext4", packages: &["e2fsprogs"] },
     Peer { program: "e2fsck", packages: &["e2fsprogs"] },
     Peer { program: "debugfs", packages: &["e2fsprogs"] },
+    Peer { program: "patch", packages: &["patch"] },
     Peer { program: "groff", packages: &["groff-base"] },
     Peer { program: "openssl", packages: &["openssl"] },
     Peer { program: "systemd-socket-activate", packages: &["systemd"] },

@@ -1,0 +1,156 @@
+//! `cargo xtask faults`: are the simulator and the models able to fail?
+//!
+//! Role: each patch in `crates/quod/faults/` breaks one rule of the engine. It is applied to a copy of the tree, and what its
+//! `Finder:` line names must find it there.
+//!
+//! Invariant: the tree itself is not touched. A patch that does not apply or build is a failure, like one that is not
+//! found.
+//!
+//! Absent on purpose: faults of other crates.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::test::{cargo, target_directory};
+
+/// Where the patches lie.
+const PATCHES: &str = "crates/quod/faults";
+
+/// What the tree is built from.
+const TREE: [&str; 5] = [".cargo", "Cargo.lock", "Cargo.toml", "crates", "xtask"];
+
+/// Built anew for each fault.
+const ENGINE: &str = "crates/quod/src/lib.rs";
+
+/// A patch, and what it says of itself.
+struct Fault {
+    name: String,
+    path: PathBuf,
+    what: String,
+    rule: String,
+    finder: Vec<String>,
+}
+
+/// Plants the faults whose names contain `name`, one after another, and tells what found each.
+pub(crate) fn run(root: &Path, name: &str) -> Result<ExitCode> {
+    let faults = read_all(&root.join(PATCHES))?;
+    let chosen: Vec<&Fault> = faults.iter().filter(|fault| fault.name.contains(name)).collect();
+    ensure!(!chosen.is_empty(), "no fault is called `{name}`");
+    let place = target_directory(root).join("faults");
+    let mut missed = 0;
+    for fault in &chosen {
+        fault.plant(root, &place.join("tree"))?;
+        let began = Instant::now();
+        println!("{}: {} ({})", fault.name, fault.what, fault.rule);
+        match fault.find(&place)? {
+            Some(found) => {
+                println!("  found in {} s by `{}`", began.elapsed().as_secs(), fault.finder.join(" "));
+                found.lines().for_each(|line| println!("  {}", line.trim()));
+            }
+            None => {
+                println!("  NOT FOUND by `{}`", fault.finder.join(" "));
+                missed += 1;
+            }
+        }
+    }
+    println!("{} faults planted, {missed} of them not found", chosen.len());
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read_all(folder: &Path) -> Result<Vec<Fault>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension() == Some(OsStr::new("patch")));
+    paths.sort();
+    paths.iter().map(|path| Fault::read(path)).collect()
+}
+
+impl Fault {
+    fn read(path: &Path) -> Result<Fault> {
+        let text = fs::read_to_string(path)?;
+        let line = |key: &str| {
+            let found = text.lines().find_map(|line| line.strip_prefix(key));
+            found.with_context(|| format!("{}: no line `{key}`", path.display()))
+        };
+        Ok(Fault {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            path: path.to_owned(),
+            what: line("Fault: ")?.to_owned(),
+            rule: line("Rule: ")?.to_owned(),
+            finder: line("Finder: ")?.split_whitespace().map(str::to_owned).collect(),
+        })
+    }
+
+    /// Makes a fresh copy of the tree, with the fault in it.
+    fn plant(&self, root: &Path, tree: &Path) -> Result<()> {
+        if tree.exists() {
+            fs::remove_dir_all(tree)?;
+        }
+        fs::create_dir_all(tree)?;
+        let parts = TREE.iter().map(|part| root.join(part)).filter(|part| part.exists());
+        // With times of change, so that little is built anew.
+        let copied = Command::new("cp").args(["--archive"]).args(parts).arg(tree).status()?;
+        ensure!(copied.success(), "the tree cannot be copied to {}", tree.display());
+        let mut patch = Command::new("patch");
+        patch
+            .args(["--strip=1", "--batch", "--fuzz=0", "--silent", "--input"])
+            .arg(&self.path)
+            .current_dir(tree);
+        let patched = patch.status().context("could not start patch (package patch)")?;
+        ensure!(patched.success(), "{} does not apply any more", self.path.display());
+        // The file that an earlier fault was in is an old one again, and no news to cargo.
+        fs::File::options().append(true).open(tree.join(ENGINE))?.set_modified(SystemTime::now())?;
+        Ok(())
+    }
+
+    /// Runs the finder in the copy. What it says when it finds something; `None` when it finds nothing.
+    fn find(&self, place: &Path) -> Result<Option<String>> {
+        let tree = place.join("tree");
+        let target = place.join("target");
+        let chore = |words: &[&str]| {
+            let mut chore = cargo(&tree);
+            chore.args(["xtask"]).args(words).env("CARGO_TARGET_DIR", &target);
+            chore
+        };
+        let words: Vec<&str> = self.finder.iter().map(String::as_str).collect();
+        let output = match words.as_slice() {
+            ["sim", options @ ..] => chore(&[&["sim", "--no-shrink"], options].concat()).output()?,
+            ["models", options @ ..] => chore(&[&["models"], options].concat()).output()?,
+            _ => bail!("{}: nothing is known that finds by `{}`", self.path.display(), self.finder.join(" ")),
+        };
+        let told = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(!errors.contains("could not compile"), "{} does not build:\n{errors}", self.path.display());
+        if output.status.success() {
+            return Ok(None);
+        }
+        let sentence = told.lines().chain(errors.lines()).skip_while(|line| !line.contains(BROKEN));
+        let sentence: Vec<&str> = sentence.take(3).collect();
+        ensure!(!sentence.is_empty(), "the finder failed without a finding:\n{told}{errors}");
+        Ok(Some(sentence.join("\n")))
+    }
+}
+
+/// What finders say first when they find something.
+const BROKEN: &str = "a law is broken";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A patch that has gone stale would be found out only by the long run.
+    #[test]
+    fn every_fault_can_be_planted_and_names_its_finder() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("below the root");
+        let place = tempfile::tempdir().expect("a place for the copy");
+        for fault in read_all(&root.join(PATCHES)).expect("patches") {
+            assert!(["sim", "models"].contains(&fault.finder[0].as_str()), "{}", fault.name);
+            fault.plant(root, &place.path().join("tree")).unwrap_or_else(|error| panic!("{error:#}"));
+        }
+    }
+}
