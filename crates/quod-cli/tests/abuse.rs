@@ -5,11 +5,12 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::Room;
 use common::serving::Serving;
+use common::wire::{client, connect, go};
 use quod_nbd::*;
 
 /// Clients that come and go.
@@ -35,43 +36,13 @@ enum Leaving {
     InOrder,
 }
 
-fn connect(socket: &PathBuf) -> UnixStream {
-    let stream = UnixStream::connect(socket).expect("the server accepts");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("it is a socket");
-    stream
-}
-
-fn go() -> Vec<u8> {
-    let query = ExportQuery { name: "", wanted: vec![] }.encode();
-    let mut bytes = (C_FIXED_NEWSTYLE | C_NO_ZEROES).to_be_bytes().to_vec();
-    bytes.extend(OptionHeader { option: OPT_GO, length: query.len() as u32 }.encode());
-    bytes.extend(query);
-    bytes
-}
-
 fn request(command: Command, offset: u64, length: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     Request { flags: 0, command, cookie: Cookie(offset), offset, length }.encode(Mode::Simple, &mut bytes);
     bytes
 }
 
-/// A client in its transmission phase.
-fn client(socket: &PathBuf) -> UnixStream {
-    let mut stream = connect(socket);
-    stream.read_exact(&mut [0; GREETING_LEN]).expect("it greets");
-    stream.write_all(&go()).expect("it listens");
-    loop {
-        let mut head = [0; OPTION_REPLY_LEN];
-        stream.read_exact(&mut head).expect("it answers");
-        let head = OptionReplyHeader::decode(&head).expect("it speaks NBD");
-        stream.read_exact(&mut vec![0; head.length as usize]).expect("it answers");
-        if head.reply == REP_ACK {
-            return stream;
-        }
-    }
-}
-
-fn pass(socket: &PathBuf, leaving: Leaving) {
+fn pass(socket: &Path, leaving: Leaving) {
     match leaving {
         Leaving::AtOnce => drop(connect(socket)),
         Leaving::InTheHandshake => {

@@ -10,6 +10,7 @@ pub(crate) mod cases;
 pub(crate) mod header;
 pub(crate) mod servers;
 pub(crate) mod serving;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::fs;
@@ -68,6 +69,11 @@ pub(crate) struct Room {
 impl Room {
     pub(crate) fn new() -> Self {
         Room { directory: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// A room on the file system that holds what cargo builds, where `/tmp` may be in memory.
+    pub(crate) fn on_disk() -> Self {
+        Room { directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory") }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
