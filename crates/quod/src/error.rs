@@ -71,6 +71,12 @@ impl Error {
         Error { kind, message: what.into(), image: None, source: Some(source) }
     }
 
+    /// The same failure, but one that more room does not mend: a kernel that had no room for what it was to flush has
+    /// let go of it.
+    pub(crate) fn for_good(self) -> Self {
+        Error { kind: ErrorKind::Io, ..self }
+    }
+
     /// Wraps what the system said when a file was to be opened or made: busy means locked, there.
     pub(crate) fn opening(what: impl Into<String>, source: io::Error) -> Self {
         let locked = source.kind() == io::ErrorKind::ResourceBusy;

@@ -66,7 +66,7 @@ impl Flusher {
                 self.flights().done = number;
                 Ok(())
             }
-            Err(source) => Err(self.latch(Error::io("the flush failed", source))),
+            Err(source) => Err(self.latch(Error::io("the flush failed", source).for_good())),
         }
     }
 

@@ -183,16 +183,25 @@ impl Export {
         if let Some(suppressed) = self.failures.borrow_mut().entry(error.kind()).or_default().admit() {
             tracing::warn!(%error, ?command, offset, length, suppressed, "a request failed");
         }
-        let errno = match error.kind() {
-            ErrorKind::NoSpace => Errno::NoSpc,
-            ErrorKind::ReadOnly => Errno::Perm,
-            ErrorKind::InvalidArgument => Errno::Inval,
-            _ => Errno::Io,
-        };
+        let errno = errno_of(error);
         let message = match error.io_error() {
             Some(system) => format!("{}: {system}", error.message()),
             None => error.message().to_owned(),
         };
         Refusal { errno, message: message.into() }
+    }
+}
+
+/// The number of those that the protocol has that comes nearest.
+fn errno_of(error: &quod::Error) -> Errno {
+    use std::io::ErrorKind as System;
+    match (error.kind(), error.io_error().map(std::io::Error::kind)) {
+        (ErrorKind::NoSpace, _) => Errno::NoSpc,
+        (ErrorKind::InvalidArgument, _) => Errno::Inval,
+        (ErrorKind::ReadOnly, _) | (_, Some(System::ReadOnlyFilesystem | System::PermissionDenied)) => {
+            Errno::Perm
+        }
+        (_, Some(System::OutOfMemory)) => Errno::NoMem,
+        _ => Errno::Io,
     }
 }
