@@ -39,6 +39,8 @@ const PEERS: &[Peer] = &[
     Peer { program: "debugfs", packages: &["e2fsprogs"] },
     Peer { program: "patch", packages: &["patch"] },
     Peer { program: "groff", packages: &["groff-base"] },
+    Peer { program: "strace", packages: &["strace"] },
+    Peer { program: "unshare", packages: &["util-linux"] },
     Peer { program: "openssl", packages: &["openssl"] },
     Peer { program: "systemd-socket-activate", packages: &["systemd"] },
 ];

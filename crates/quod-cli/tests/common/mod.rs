@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod cases;
+pub(crate) mod found;
 pub(crate) mod header;
 pub(crate) mod servers;
 pub(crate) mod serving;
@@ -73,7 +74,11 @@ impl Room {
 
     /// A room on the file system that holds what cargo builds, where `/tmp` may be in memory.
     pub(crate) fn on_disk() -> Self {
-        Room { directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory") }
+        Room::within(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    pub(crate) fn within(directory: &Path) -> Self {
+        Room { directory: tempfile::tempdir_in(directory).expect("a temporary directory") }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -122,6 +127,16 @@ impl Room {
         let mut args = vec!["-f", if image.ends_with(".raw") { "raw" } else { "qed" }, image];
         commands.iter().for_each(|command| args.extend(["-c", command]));
         self.peer("qemu-io", &args).exits(0);
+    }
+
+    /// The whole disk of a QED image, as qemu-img reads it.
+    #[track_caller]
+    pub(crate) fn read_by_peer(&self, image: &str) -> Vec<u8> {
+        // There may be no room here.
+        let elsewhere = Room::new();
+        let seen = elsewhere.path("seen.raw").display().to_string();
+        self.peer("qemu-img", &["convert", "-f", "qed", "-O", "raw", image, &seen]).exits(0);
+        elsewhere.read("seen.raw")
     }
 
     /// Runs qemu-img, quietly.

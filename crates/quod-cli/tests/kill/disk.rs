@@ -1,19 +1,14 @@
 //! The image that is served, killed over and looked at.
 //!
-//! Role: makes it, with stamped bytes below; tells what it holds, by the reference and by its server, and what both
-//! checks find in it.
+//! Role: makes it, with stamped bytes below; tells what it holds, by the reference and by its server.
 //!
 //! Invariant: looking changes nothing in the file.
-
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use fastrand::Rng;
 use quod_nbd::Command;
 use quod_sim::{SECTOR, stamp};
 
 use crate::common::Room;
-use crate::common::header::NEED_CHECK;
 use crate::common::serving::Serving;
 use crate::common::wire::{Ask, Wire};
 
@@ -41,13 +36,6 @@ pub(crate) struct Disk {
     pub(crate) size: u64,
     /// What it held when it was last looked at.
     pub(crate) contents: Vec<u8>,
-}
-
-/// What a check of the file found.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) leaks: u64,
-    pub(crate) needs_check: bool,
 }
 
 impl Disk {
@@ -90,34 +78,10 @@ impl Disk {
         Serving::start(&self.room, &self.arguments().each_ref().map(String::as_str))
     }
 
-    /// Checks the file by both tools: there may be leaks, and nothing worse.
-    #[track_caller]
-    pub(crate) fn check(&self) -> Found {
-        let theirs = self.room.peer("qemu-img", &["check", "-f", "qed", "--output=json", "a.qed"]);
-        let ours = self.room.quod(&["check", "-f", "qed", "--output=json", "a.qed"]);
-        let leaks = [&theirs, &ours].map(|ran| {
-            assert!(matches!(ran.code, Some(0 | 3)), "{theirs:?}\n{ours:?}");
-            let report: serde_json::Value = serde_json::from_str(&ran.out).expect("it is JSON");
-            assert!(report.get("corruptions").is_none(), "{ran:?}");
-            assert_eq!(report["check-errors"], 0, "{ran:?}");
-            report.get("leaks").map_or(0, |leaks| leaks.as_u64().expect("a number"))
-        });
-        assert_eq!(leaks[0], leaks[1], "the tools differ");
-        Found { leaks: leaks[1], needs_check: self.needs_check() }
-    }
-
-    fn needs_check(&self) -> bool {
-        let mut features = [0; 8];
-        let file = File::open(self.room.path("a.qed")).expect("the image is there");
-        file.read_exact_at(&mut features, 16).expect("it has a header");
-        u64::from_le_bytes(features) & NEED_CHECK != 0
-    }
-
     /// The whole disk as the reference reads it.
     #[track_caller]
     pub(crate) fn read_by_peer(&self) -> Vec<u8> {
-        self.room.peer("qemu-img", &["convert", "-f", "qed", "-O", "raw", "a.qed", "seen.raw"]).exits(0);
-        self.room.read("seen.raw")
+        self.room.read_by_peer("a.qed")
     }
 
     /// The whole disk as its server reads it.

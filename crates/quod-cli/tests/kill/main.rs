@@ -22,9 +22,10 @@ use fastrand::Rng;
 use quod_sim::{Model, stamp};
 use rustix::process::{Pid, Signal, kill_process};
 
+use common::found::Found;
 use common::serving::Serving;
 use common::{Killed, QUOD};
-use disk::{Disk, Found, LIFE, Sort};
+use disk::{Disk, LIFE, Sort};
 use load::{Load, Unanswered};
 
 /// Connections that load a server.
@@ -152,7 +153,7 @@ fn round(disk: &mut Disk, serving: Serving, number: u64, sequence: &mut u64, rng
         kill_opening(disk, rng);
     }
 
-    let Found { leaks, needs_check } = disk.check();
+    let Found { leaks, needs_check } = Found::in_image(&disk.room, "a.qed");
     assert!(disk.sort.over.is_none() || !needs_check, "not needed over a backing file (D5)");
     let seen = disk.read_by_peer();
     model
@@ -178,7 +179,7 @@ fn round(disk: &mut Disk, serving: Serving, number: u64, sequence: &mut u64, rng
 /// the killed ones had taken in the middle of the file stays leaked (D1, D5).
 fn end_in_order(disk: &Disk, serving: Serving) {
     serving.stop("-TERM").exits(0);
-    let Found { leaks, needs_check } = disk.check();
+    let Found { leaks, needs_check } = Found::in_image(&disk.room, "a.qed");
     assert!(!needs_check);
     assert!(disk.sort.over.is_some() || leaks == 0, "{leaks} leaks, where every open has repaired");
     assert!(disk.read_by_peer() == disk.contents, "closing changes no byte of the guest's");
