@@ -1,11 +1,14 @@
 //! Calls after whose failure nothing that writes can be promised (D10): every later change is refused, reads go on, the
 //! server's end says so, NEED_CHECK stays, and the next writable open repairs.
 
-use quod_nbd::Errno;
+use quod_nbd::{CMD_FLAG_FUA, Command, Errno};
 
 use crate::BELOW;
 use crate::common::Room;
+use crate::common::serving::Serving;
+use crate::common::wire::{Ask, Wire};
 use crate::guest::{CLUSTER, Guest, IMAGE};
+use crate::sabotage::Sabotage;
 
 /// The disk is latched by what `fail` does while `calls` come out as `outcome` says.
 #[track_caller]
@@ -135,4 +138,33 @@ fn an_end_that_cannot_flush_or_cut_or_clear_the_bit_says_so() {
     }
     check_end(None, "ftruncate");
     check_end(None, "pwritev");
+}
+
+#[test]
+fn a_durable_clearing_in_many_stretches_is_flushed_once_behind_the_last() {
+    const GIB: u64 = 1 << 30;
+    for command in [Command::WriteZeroes, Command::Trim] {
+        let room = Room::on_disk();
+        let sockets = Room::new();
+        let socket = sockets.path("socket");
+        room.quod(&["create", "-q", IMAGE, "4G"]).exits(0);
+        let place = socket.to_str().expect("temporary directories have plain names");
+        let serving = Serving::start(&room, &["--socket", place, IMAGE]);
+        let mut wire = Wire::connect(&socket);
+        for at in [0, GIB, 3 * GIB] {
+            assert!(wire.ask(&Ask::write(at, &[7; 4096])).is_ok());
+        }
+        let sabotage =
+            Sabotage::among(&serving, &room, IMAGE, "fallocate,fdatasync", "fdatasync", "error=EIO");
+        let length = 4 * GIB - CLUSTER;
+        assert!(wire.ask(&Ask::of(command, 0, length)).is_ok(), "{command:?} promises nothing");
+        let durable = wire.ask(&Ask::of(command, 0, length).with(CMD_FLAG_FUA));
+        assert_eq!(durable, Err(Errno::Io), "{command:?}");
+        let log = sabotage.end();
+        let calls: Vec<_> = log.lines().filter(|line| line.contains('(')).collect();
+        assert_eq!(calls.iter().filter(|call| call.contains("fallocate(")).count(), 6, "{log}");
+        assert_eq!(calls.iter().filter(|call| call.contains("fdatasync(")).count(), 1, "{log}");
+        assert!(calls.last().is_some_and(|call| call.contains("fdatasync(")), "{log}");
+        serving.stop("-TERM").exits(1).tells("a.qed was not closed in order");
+    }
 }

@@ -154,3 +154,71 @@ async fn zeroes_at(image: &Image<FileStorage>, at: u64, len: u64) -> quod::Resul
     }
     Ok(Zeroes { len: zeroes, follows: 0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nbd::export::plan::Plan;
+    use quod::{CreateOptions, Fua, OpenOptions, block_on};
+    use quod_nbd::{Command, Cookie, Request};
+    use quod_storage::{Access, FileOpener};
+
+    const SIZE: u64 = 64 << 20;
+    const CLUSTER: u64 = 4096;
+
+    /// An image whose clusters were written in that order.
+    fn image(directory: &tempfile::TempDir, clusters: impl Iterator<Item = u64>) -> Image<FileStorage> {
+        let name = directory.path().join("a.qed");
+        let shape = CreateOptions { cluster_size: CLUSTER as u32, ..CreateOptions::new(SIZE) };
+        block_on(Image::create(&FileOpener, &name, &shape)).expect("it is made");
+        let image = block_on(Image::open(&FileOpener, &name, &OpenOptions::new(Access::Write)));
+        let image = image.expect("it is sound");
+        for cluster in clusters {
+            let bytes = Buffer::copy_of(&[7; CLUSTER as usize]);
+            block_on(image.write(cluster * CLUSTER, bytes, Fua::No)).expect("it is written");
+        }
+        image
+    }
+
+    fn both() -> Contexts {
+        let mut contexts = Contexts::default();
+        Context::ALL.into_iter().for_each(|context| contexts.insert(context));
+        contexts
+    }
+
+    fn told(image: &Image<FileStorage>, at: u64) -> Vec<Vec<StatusExtent>> {
+        let told = block_on(extents(image, at, SIZE - at, both(), Extents::Many)).expect("it can be told");
+        told.into_iter().map(|(_, extents)| extents).collect()
+    }
+
+    #[test]
+    fn runs_that_make_one_extent_are_looked_at_in_a_bounded_number() {
+        const CLUSTERS: u64 = MAX_STEPS as u64 + 100;
+        let directory = tempfile::tempdir().expect("a directory");
+        // Each cluster lies before the one that it follows: a run for itself.
+        let image = image(&directory, (0..CLUSTERS).rev());
+        let beginning = MAX_STEPS as u64 * CLUSTER;
+        for (context, extents) in told(&image, 0).into_iter().enumerate() {
+            assert_eq!(extents, [StatusExtent { length: beginning, flags: context as u64 }]);
+        }
+        let rest = &told(&image, beginning)[0];
+        assert_eq!(rest[0], StatusExtent { length: 100 * CLUSTER, flags: 0 }, "who asks on is told the rest");
+        assert_eq!(rest[1].length, SIZE - CLUSTERS * CLUSTER);
+        block_on(image.close()).expect("it is sound");
+    }
+
+    #[test]
+    fn the_largest_answer_is_what_the_budget_counts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let image = image(&directory, (0..2 * MAX_EXTENTS as u64).step_by(2));
+        let told = told(&image, 0);
+        assert!(told.iter().all(|extents| extents.len() == MAX_EXTENTS));
+        let held: usize = told.iter().map(|extents| extents.capacity() * size_of::<StatusExtent>()).sum();
+        let plan = Plan::Status { length: SIZE, contexts: both(), extents: Extents::Many };
+        let command = Command::BlockStatus;
+        let request = Request { flags: 0, command, cookie: Cookie(1), offset: 0, length: SIZE };
+        assert!(held <= plan.memory(&request), "{held} bytes");
+        assert!(held <= Plan::Selection.memory(&request), "what it will be is not known yet");
+        block_on(image.close()).expect("it is sound");
+    }
+}
