@@ -5,6 +5,7 @@
 
 mod chaos;
 mod concurrent;
+mod create;
 mod drops;
 mod failures;
 mod trials;
