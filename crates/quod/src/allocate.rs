@@ -9,13 +9,14 @@
 //! Absent on purpose: a free list. What a failed or cancelled request leaves behind is leaked until a check.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use quod_storage::{Held, Storage};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::{Geometry, MAX_FILE_LENGTH};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::turn::{Turn, TurnGuard};
 use crate::units::{ClusterCount, FileOffset};
 

@@ -13,6 +13,7 @@ use quod_storage::{Buffer, Extent, ExtentKind, Storage};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::layer::LayerKind;
+use crate::sync::atomic::Ordering;
 use crate::table::L2Entry;
 use crate::units::{FileOffset, GuestOffset};
 
@@ -91,7 +92,7 @@ impl<S: Storage> Image<S> {
         let mut past_end = None;
         if let LayerKind::Raw(length) = &layer.kind {
             // A raw file may end within its last sector.
-            let left = length.load(std::sync::atomic::Ordering::Acquire).saturating_sub(at.0);
+            let left = length.load(Ordering::Acquire).saturating_sub(at.0);
             if left == 0 {
                 into.fill(0);
                 return Ok(into);

@@ -11,8 +11,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use quod_storage::{Access, Held, Opener, Storage};
 
@@ -24,6 +23,8 @@ use crate::layer::{Layer, LayerKind, Qed, QedWriter};
 use crate::need_check::NeedCheck;
 use crate::options::{BackingPolicy, Format, OpenOptions};
 use crate::probe::{self, Guard};
+use crate::sync::OnceLock;
+use crate::sync::atomic::AtomicU64;
 
 /// More images than this in one chain are a mistake or an attack: each costs a file descriptor.
 const MAX_DEPTH: usize = 200;

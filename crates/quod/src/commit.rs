@@ -16,7 +16,7 @@
 //! again with the next write of its slice, with the next maintenance, or at the close.
 
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::flush::Flusher;
 use crate::geometry::{ENTRY, SECTOR};
 use crate::layer::{Qed, QedWriter};
+use crate::sync::MutexGuard;
 use crate::table::{L2Entry, encode_entries};
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
 

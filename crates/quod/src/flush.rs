@@ -8,12 +8,13 @@
 //!
 //! Absent on purpose: retries. A failed flush promises nothing, and a later one does not mend it.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use quod_storage::{Held, Storage};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 use crate::turn::Turn;
 
 /// The flushes of one image.

@@ -7,9 +7,9 @@
 //!
 //! Absent on purpose: fairness between those who wait.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use event_listener::Event;
+use crate::sync::{Event, Mutex, MutexGuard};
 
 #[derive(Default)]
 struct Shared {

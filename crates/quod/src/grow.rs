@@ -7,8 +7,6 @@
 //!
 //! Absent on purpose: shrinking.
 
-use std::sync::atomic::Ordering;
-
 use quod_storage::{Held, Storage};
 
 use crate::commit::{NewEntries, Top};
@@ -17,6 +15,7 @@ use crate::geometry::{MAX_IMAGE_SIZE, SECTOR};
 use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
 use crate::options::Room;
+use crate::sync::atomic::Ordering;
 use crate::table::L2Entry;
 use crate::units::GuestOffset;
 use crate::zero::Wish;

@@ -10,7 +10,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use quod_storage::{Access, Held, Opener, Storage};
 
@@ -24,6 +23,7 @@ use crate::layer::{Layer, LayerKind, QedWriter};
 use crate::options::{CreateOptions, Format, Fua, OpenOptions};
 use crate::probe::{Change, Guard};
 use crate::strays::Strays;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::turn::{Turn, TurnGuard};
 
 /// An open image. Clones are the same image; it may be used from any number of tasks, and from any number of threads

@@ -7,8 +7,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
 use async_lock::Semaphore;
 
@@ -19,6 +18,8 @@ use crate::geometry::{Geometry, SECTOR};
 use crate::header::Header;
 use crate::need_check::NeedCheck;
 use crate::ranges::RangeLocks;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, OnceLock};
 use crate::table::ValidRange;
 use crate::turn::Turn;
 use crate::units::FileOffset;

@@ -52,6 +52,7 @@ mod probe;
 mod ranges;
 mod read;
 mod strays;
+mod sync;
 mod table;
 mod turn;
 pub mod units;

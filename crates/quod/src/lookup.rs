@@ -8,14 +8,13 @@
 //!
 //! Absent on purpose: the backing chain (`backing.rs`), and runs that cross a slice, but for holes.
 
-use std::sync::atomic::Ordering;
-
 use quod_storage::{Buffer, ExtentKind, Storage};
 
 use crate::cache::{Begin, Pinned, Slice, SliceKey, TableLevel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::SLICE_BYTES;
 use crate::layer::Qed;
+use crate::sync::atomic::Ordering;
 use crate::table::{L2Entry, decode_l1, entries};
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
 

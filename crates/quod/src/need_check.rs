@@ -8,8 +8,7 @@
 //!
 //! Absent on purpose: a clock. "Idle" is what has not moved between two calls of `maintain`.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
@@ -17,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flush::Flusher;
 use crate::gate::{Closed, Gate, Inside};
 use crate::header::{HEADER_BYTES, Header};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::turn::Turn;
 
 /// The header of an image that is open for writing.

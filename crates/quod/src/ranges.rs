@@ -9,9 +9,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use event_listener::Event;
+use crate::sync::{Event, Mutex, MutexGuard};
 
 #[derive(Default)]
 struct Shared {

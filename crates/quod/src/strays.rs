@@ -9,11 +9,12 @@
 //! wait: until a stray has landed, either value is right.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use event_listener::Event;
 use quod_storage::Held;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Event, Mutex, MutexGuard};
 
 /// The strays of one file.
 #[derive(Default)]

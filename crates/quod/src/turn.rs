@@ -10,9 +10,9 @@
 //! replays to the same run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use event_listener::Event;
+use crate::sync::Event;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// A right that one request has at a time.
 #[derive(Default)]

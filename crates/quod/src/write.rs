@@ -10,7 +10,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use quod_storage::{Buffer, Buffers, ExtentKind, Held, Storage};
 
@@ -21,6 +20,7 @@ use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
 use crate::options::Fua;
 use crate::probe::Change;
+use crate::sync::atomic::Ordering;
 use crate::table::L2Entry;
 use crate::units::{FileOffset, GuestOffset};
 

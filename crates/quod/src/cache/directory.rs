@@ -14,12 +14,11 @@
 //! levels), and a lone slice costs it a whole node.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-use arc_swap::ArcSwapOption;
 
 use super::slot::Link;
 use super::{Slice, SliceKey, TableLevel};
+use crate::sync::ArcSwapOption;
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// log2 of the fewest and of the most slots. Past the most, which 4 GiB of slices fill, lists grow longer.
 const SLOT_BITS: std::ops::RangeInclusive<u32> = 4..=21;
@@ -105,6 +104,7 @@ impl Directory {
     }
 
     #[cfg(test)]
+    #[cfg(not(any(quod_loom, quod_shuttle)))]
     pub(super) fn longest_list(&self) -> usize {
         let length =
             |slot: &Link| std::iter::successors(slot.load_full(), |slice| slice.next().load_full()).count();

@@ -30,14 +30,14 @@ mod evict;
 mod slot;
 mod stats;
 #[cfg(test)]
+#[cfg(not(any(quod_loom, quod_shuttle)))]
 mod tests;
 mod updates;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use event_listener::{Event, EventListener};
 use tracing::trace;
 
 use directory::Directory;
@@ -49,6 +49,7 @@ pub use stats::Stats;
 pub use updates::EntryRun;
 
 use crate::geometry::SLICE_BYTES;
+use crate::sync::{Event, EventListener, Mutex, MutexGuard};
 
 /// What the cache may hold of each level of tables.
 #[derive(Clone, Copy, Debug)]

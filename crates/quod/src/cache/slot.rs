@@ -10,12 +10,12 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
 use tracing::trace;
 
 use super::updates::{EntryRun, Updates};
+use crate::sync::ArcSwapOption;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::units::FileOffset;
 
 /// One slice that leads to another, in a list of the directory.
@@ -147,6 +147,7 @@ impl Slice {
     }
 
     #[cfg(test)]
+    #[cfg(not(any(quod_loom, quod_shuttle)))]
     pub(super) fn set_pins(&self, pins: u32) {
         self.state.store(pins, Ordering::Release);
     }

@@ -110,6 +110,7 @@ impl Own {
 
 /// Whether this thread has a stripe to itself.
 #[cfg(test)]
+#[cfg(not(any(quod_loom, quod_shuttle)))]
 pub(super) fn has_own_stripe() -> bool {
     OWN.with(|own| own.0 != SHARED)
 }

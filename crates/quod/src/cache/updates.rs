@@ -9,9 +9,10 @@
 //! Absent on purpose: the order of writes and flushes (`commit.rs`), and the visible entries (`slot.rs`).
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::Slice;
+use crate::sync::{Mutex, MutexGuard};
 use crate::turn::Turn;
 
 /// New values for a run of entries of one slice: `first`, `first + stride`, ...
