@@ -219,6 +219,20 @@ impl FileEnd {
         (state.at_least, state.at_most) = (length, length);
     }
 
+    /// Holds the end against the file: its length, and where what its entries name ends.
+    ///
+    /// # Panics
+    /// When an invariant is broken.
+    pub(crate) fn validate(&self, length: u64, named_end: u64) {
+        let State { next, at_least, at_most, referenced, .. } = *self.state();
+        assert!(
+            (at_least..=at_most).contains(&length),
+            "{length:#x} bytes, not {at_least:#x} to {at_most:#x}"
+        );
+        assert!(named_end <= referenced, "entries name {named_end:#x}, noted is {referenced:#x}");
+        assert!(referenced <= next, "{next:#x} would be handed out, and entries may name {referenced:#x}");
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@
 //! Absent on purpose: undo. What a failed or cancelled write may have brought to the file stays queued, and goes out
 //! again with the next write of its slice, with the next maintenance, or at the close.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
@@ -252,7 +252,12 @@ impl QedWriter {
         !self.unsettled().is_empty()
     }
 
-    fn unsettled(&self) -> MutexGuard<'_, HashMap<SliceKey, Pinned>> {
+    /// What they have left behind.
+    pub(crate) fn unsettled_slices(&self) -> Vec<Pinned> {
+        self.unsettled().values().cloned().collect()
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, BTreeMap<SliceKey, Pinned>> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -53,6 +53,12 @@ impl Gate {
         }
     }
 
+    /// Whether nobody is inside, and nobody keeps it closed for a while.
+    pub(crate) fn is_free(&self) -> bool {
+        let state = self.0.lock();
+        state.inside == 0 && !state.closed
+    }
+
     /// Sees to it that nobody goes in any more.
     pub(crate) fn shut(&self) {
         self.0.lock().shut = true;

@@ -275,6 +275,10 @@ impl<S: Storage> Image<S> {
         &self.shared.strays
     }
 
+    pub(crate) fn writer(&self) -> Option<&QedWriter> {
+        self.shared.writer.as_ref()
+    }
+
     pub(crate) fn growing(&self) -> &Turn {
         &self.shared.growing
     }

@@ -5,7 +5,7 @@
 //!
 //! Absent on purpose: I/O.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -64,8 +64,9 @@ pub(crate) struct QedWriter {
     pub(crate) clusters: RangeLocks,
     /// L1 entries that are being linked.
     pub(crate) tables: RangeLocks,
-    /// Slices with entries that a failed or cancelled write may have brought to the file.
-    pub(crate) unsettled: Mutex<HashMap<SliceKey, Pinned>>,
+    /// Slices with entries that a failed or cancelled write may have brought to the file. They go out again in the order of
+    /// the disk, so that one seed replays to one run.
+    pub(crate) unsettled: Mutex<BTreeMap<SliceKey, Pinned>>,
     /// Bounds what copies from the backing file take: a permit stands for 1 MiB.
     pub(crate) copies: Arc<Semaphore>,
 }

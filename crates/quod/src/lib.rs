@@ -56,6 +56,7 @@ mod sync;
 mod table;
 mod turn;
 pub mod units;
+mod validate;
 mod write;
 mod zero;
 

@@ -89,6 +89,21 @@ impl NeedCheck {
         Arc::new(self.gate.close().await)
     }
 
+    /// Whether nobody has a permit.
+    pub(crate) fn is_free(&self) -> bool {
+        self.gate.is_free()
+    }
+
+    /// Holds what is known of the bit against the file.
+    ///
+    /// # Panics
+    /// When they differ.
+    pub(crate) fn validate(&self, in_file: bool) {
+        let (set, touched) = (self.set.load(Ordering::Acquire), self.touched.load(Ordering::Acquire));
+        assert!(in_file || !set, "NEED_CHECK is taken for set, and the file has it clear");
+        assert!(touched || !in_file, "NEED_CHECK was never set, and the file has it set");
+    }
+
     /// Whether the bit is set and no metadata was updated since the last call.
     pub(crate) fn is_idle(&self) -> bool {
         let updates = self.updates.load(Ordering::Relaxed);

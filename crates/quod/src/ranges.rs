@@ -42,6 +42,11 @@ impl RangeLocks {
         }
     }
 
+    /// Whether nobody holds any.
+    pub(crate) fn is_free(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
     fn try_hold(&self, range: &RangeInclusive<u64>) -> Option<RangeGuard> {
         let mut held = self.0.lock();
         // Held ranges are disjoint, so only the last one that begins at or before our end can reach into ours.

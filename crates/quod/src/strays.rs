@@ -52,6 +52,11 @@ impl Strays {
         }
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
     /// Begins a write in place, once no stray can land on it any more.
     pub(crate) async fn begin(&self, range: Range<u64>) -> InPlace {
         self.landed(&range).await;

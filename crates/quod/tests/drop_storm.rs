@@ -139,7 +139,9 @@ fn check(backing: Backing, moves: &[Move]) {
     assert!(parts.iter().all(|part| part.task.is_none()), "a write that nobody wakes");
     opener.gate.open();
     parts.iter().for_each(|part| part.verify(&image));
+    block_on(image.validate()).expect("tables that can be read");
     block_on(image.close()).expect("a close");
+    block_on(image.validate()).expect("tables that can be read");
     let report = report(&opener, Path::new(DISK));
     assert_eq!(report.corruptions, 0, "{report:?}");
     assert!(!is_dirty(&opener.plain.file(Path::new(DISK))), "a clean close clears the bit");

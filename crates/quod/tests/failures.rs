@@ -44,6 +44,7 @@ fn assert_latched(opener: &ProbeOpener, image: &Image<Probe>) {
     }
     assert_same(&read(image, 0, 4096), &[1; 4096], "reads go on");
     block_on(image.block_status(0, 8 << 20)).expect("so does the status");
+    block_on(image.validate()).expect("what is in memory is what is in the file, or may be");
     assert_eq!(block_on(image.close()).expect_err("latched").kind(), ErrorKind::Latched);
     assert_eq!(opener.record(DISK).take_changes(), [], "nothing more is written");
 }

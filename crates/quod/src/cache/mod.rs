@@ -211,6 +211,16 @@ impl TableCache {
         }
     }
 
+    /// All slices that are resident now.
+    pub(crate) fn resident(&self) -> Vec<Arc<Slice>> {
+        self.lock().clock.slices().cloned().collect()
+    }
+
+    /// Loads that are under way.
+    pub(crate) fn loads(&self) -> usize {
+        self.lock().loading.len()
+    }
+
     /// Holds the whole structure against the invariants of this module.
     ///
     /// # Panics

@@ -29,7 +29,7 @@ const EVICTED: u32 = u32::MAX;
 const OVERHEAD: usize = 192;
 
 /// Which tables a slice is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TableLevel {
     /// The one L1 table.
     L1,
@@ -38,7 +38,7 @@ pub enum TableLevel {
 }
 
 /// Which slice: the `index`th of all slices of its level, in the order of the guest offsets they cover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SliceKey {
     /// Level of the table.
     pub level: TableLevel,
@@ -108,7 +108,11 @@ impl Slice {
     }
 
     /// Makes a run visible that is in the file.
+    ///
+    /// # Panics
+    /// When nobody has pinned the slice: it may have been evicted, and an update must not land on a copy.
     pub fn publish(&self, run: &EntryRun) {
+        assert!(self.is_pinned(), "{self:?} is updated, and is not pinned");
         for (index, value) in run.entries() {
             self.entries[index].store(value, Ordering::Release);
         }
@@ -133,11 +137,11 @@ impl Slice {
         self.visited.load(Ordering::Relaxed) && self.visited.swap(false, Ordering::Relaxed)
     }
 
-    pub(super) fn is_pinned(&self) -> bool {
+    pub(crate) fn is_pinned(&self) -> bool {
         !matches!(self.state.load(Ordering::Acquire), 0 | EVICTED)
     }
 
-    pub(super) fn is_evicted(&self) -> bool {
+    pub(crate) fn is_evicted(&self) -> bool {
         self.state.load(Ordering::Acquire) == EVICTED
     }
 

@@ -88,6 +88,18 @@ impl Updates {
         self.lock().waiting.iter().any(|waiting| waiting.attempted && overlaps(&waiting.run))
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
+    /// Whether a failed or cancelled write may have brought that value to that place of the file.
+    pub(crate) fn may_have_brought(&self, place: usize, value: u64) -> bool {
+        let queue = self.lock();
+        let attempted = queue.waiting.iter().filter(|waiting| waiting.attempted);
+        attempted.flat_map(|waiting| waiting.run.entries()).any(|entry| entry == (place, value))
+    }
+
     /// All that waits, to be written together. Until [`settle`](Updates::settle) they may be in the file or not.
     pub(crate) fn attempt(&self) -> Vec<EntryRun> {
         let mut queue = self.lock();

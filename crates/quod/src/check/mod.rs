@@ -101,5 +101,16 @@ pub(crate) async fn refuse_if_cut_short<S: Storage>(storage: &S, front: &Front) 
     ))
 }
 
+/// Scans the file of an image that is open, and has its header now: the front, what was found, and where the last cluster
+/// ends that an entry names.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) async fn scan_open<S: Storage>(storage: &S, name: &Path) -> Result<(Front, CheckReport, u64)> {
+    let front = front::read_front(storage, name).await?;
+    let scanned = Scan::new(storage, &front, Mending::No).run().await?;
+    Ok((front, scanned.report, scanned.referenced_end))
+}
+
 /// The way out of an image that cannot be opened for writing.
 pub(crate) const SAVE: &str = "open it read-only to save what can be read";
