@@ -14,7 +14,7 @@ use quod_storage::Access;
 
 use crate::ask::Asks;
 use crate::case::{Case, Disk, disk};
-use crate::guest::{Guest, close, open};
+use crate::guest::{Guest, close, open, validate};
 use crate::layout::{Leaks, assert_closed, assert_crash_state, layout};
 use crate::oracle::Oracle;
 use crate::tally::Tally;
@@ -116,6 +116,7 @@ impl Examiner {
             repaired.invalid.is_empty() && repaired.twice.is_empty(),
             "{place}: after repair: {repaired:?}"
         );
+        validate(&guest, &mut executor, place);
         close(&guest, &mut executor, place);
         // What a crash has leaked between referenced clusters stays leaked (D1).
         assert_closed(world, Leaks::after_crash(case), place);

@@ -286,6 +286,18 @@ impl Guest {
     }
 }
 
+/// Holds what the image keeps in memory against its file, while nothing is under way.
+///
+/// # Panics
+/// When they differ.
+pub fn validate(guest: &Guest, executor: &mut Executor, place: &str) {
+    let image = guest.image.clone();
+    let outcome = executor.block_on(async move { image.validate().await });
+    outcome
+        .unwrap_or_else(|stuck| panic!("{place}: {stuck}"))
+        .unwrap_or_else(|error| panic!("{place}: {error}"));
+}
+
 /// Polls a future so often; when it has not ended by then, drops it.
 async fn drop_after(polls: u32, future: impl Future<Output = ()>) {
     let mut future = Box::pin(future);

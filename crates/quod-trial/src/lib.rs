@@ -27,7 +27,7 @@ pub use ask::{Ask, Asks};
 pub use case::{Case, Disk, disk};
 pub use examine::{Examiner, kill_and_reopen, spawn};
 pub use form::{End, FORMS, Form};
-pub use guest::{Guest, close, open};
+pub use guest::{Guest, close, open, validate};
 pub use layout::{Leaks, assert_closed, check};
 pub use oracle::Oracle;
 pub use plan::{CrashPoint, Kept, Plan};

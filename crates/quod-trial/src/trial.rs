@@ -22,7 +22,7 @@ use quod_storage::Access;
 use crate::case::{Case, Disk, disk};
 use crate::examine::Examiner;
 use crate::form::{End, Form, Life};
-use crate::guest::Guest;
+use crate::guest::{Guest, validate};
 use crate::layout::{Leaks, assert_closed};
 use crate::oracle::Oracle;
 use crate::plan::{CrashPoint, Plan};
@@ -178,6 +178,7 @@ impl Trial<'_> {
         }
         // What failed and dropped requests have left behind may still come, with the close at the latest.
         guest.compare(executor, "at rest");
+        validate(guest, executor, "at rest");
     }
 
     fn close(&mut self, guest: &Guest, mut executor: Executor) -> Oracle {
