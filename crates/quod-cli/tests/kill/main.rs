@@ -61,7 +61,7 @@ impl Moment {
 fn rounds() -> u64 {
     match std::env::var("QUOD_KILL_ROUNDS") {
         Ok(rounds) => rounds.parse().expect("QUOD_KILL_ROUNDS is a number of rounds"),
-        Err(_unset) => 3,
+        Err(_unset) => 2,
     }
 }
 
