@@ -103,6 +103,14 @@ impl Form {
         }
     }
 
+    /// What goes wrong while it is being closed.
+    pub(crate) fn faults_of_close(self, case: &Case) -> Faults {
+        match self {
+            Form::Failing => Faults { flush_error: 200, write_error: 50, ..case.faults() },
+            _ => case.faults(),
+        }
+    }
+
     /// The disk's lives, one after another.
     pub(crate) fn lives(self, case: &Case) -> Vec<Life> {
         let mut dice = Rng::with_seed(case.seed ^ 0x11fe);

@@ -112,9 +112,14 @@ impl Guest {
         for Asked { ask, dropped_after, .. } in asked {
             match dropped_after {
                 None => self.ask(ask).await,
-                Some(polls) => drop_after(polls, self.ask(ask)).await,
+                Some(polls) => _ = self.ask_and_drop(ask, polls).await,
             }
         }
+    }
+
+    /// One request, dropped when it has been polled `polls` times and once more without an end. Tells whether it has ended.
+    pub async fn ask_and_drop(&self, ask: Ask, polls: u32) -> bool {
+        drop_after(polls, self.ask(ask)).await
     }
 
     /// One request. One that reaches past the disk's end as it is now is left out.
@@ -298,8 +303,8 @@ pub fn validate(guest: &Guest, executor: &mut Executor, place: &str) {
         .unwrap_or_else(|error| panic!("{place}: {error}"));
 }
 
-/// Polls a future so often; when it has not ended by then, drops it.
-async fn drop_after(polls: u32, future: impl Future<Output = ()>) {
+/// Polls a future so often and once more; when it has not ended by then, drops it. Tells whether it has ended.
+async fn drop_after(polls: u32, future: impl Future<Output = ()>) -> bool {
     let mut future = Box::pin(future);
     let mut left = polls;
     std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -307,9 +312,10 @@ async fn drop_after(polls: u32, future: impl Future<Output = ()>) {
             left -= 1;
             Poll::Pending
         }
-        Poll::Pending | Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => Poll::Ready(false),
+        Poll::Ready(()) => Poll::Ready(true),
     })
-    .await;
+    .await
 }
 
 /// Opens the disk of a world for writing.

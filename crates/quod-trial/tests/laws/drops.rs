@@ -2,8 +2,9 @@
 //! crashes find nothing new.
 
 use fastrand::Rng;
+use quod::{Format, Fua, Room};
 use quod_sim::Executor;
-use quod_trial::{Asks, Case, Examiner, Guest, Leaks, assert_closed, close, open, spawn};
+use quod_trial::{Ask, Asks, Case, Examiner, Guest, Leaks, assert_closed, close, open, spawn, validate};
 
 use crate::for_seeds;
 
@@ -55,4 +56,63 @@ fn run(seed: u64) {
 #[test]
 fn futures_may_be_dropped_at_any_await_point() {
     for_seeds(25, run);
+}
+
+/// Requests of every kind, over clusters that are and that are not allocated.
+const ASKS: [Ask; 10] = [
+    Ask::Write { at: 0, len: 4096, fua: Fua::No },
+    Ask::Write { at: 512, len: 8192, fua: Fua::Yes },
+    Ask::Write { at: 9000, len: 700, fua: Fua::No },
+    Ask::Zero { at: 1024, len: 512, room: Room::Keep, fua: Fua::No },
+    Ask::Zero { at: 4096, len: 12288, room: Room::GiveBack, fua: Fua::Yes },
+    Ask::Discard { at: 0, len: 16384, fua: Fua::No },
+    Ask::Read { at: 0, len: 16384 },
+    Ask::Flush,
+    Ask::Maintain,
+    Ask::Grow { by: 1 << 20 },
+];
+
+/// Drops the request at that await point, asks for others over it, crashes in between. `false` once it ends before it.
+fn drop_at(case: &Case, ask: Ask, polls: u32) -> bool {
+    let place = format!("{case}: {ask:?} dropped at its await point {polls}");
+    let examiner = Examiner::new(case, 3);
+    let mut dice = Rng::with_seed(case.seed ^ u64::from(polls));
+    let (world, oracle) = crate::create(case);
+    let mut executor = Executor::new(&world, case.seed);
+    let image = open(case, &world, &mut executor).expect("a new image opens");
+    let guest = Guest::new(image, oracle, &world);
+    let first = guest.clone().work(vec![Ask::Write { at: 0, len: 1024, fua: Fua::No }, Ask::Maintain]);
+    executor.block_on(first).expect("not stuck");
+    let asked = guest.clone();
+    let ended = executor.block_on(async move { asked.ask_and_drop(ask, polls).await }).expect("not stuck");
+    examiner.crash_here(&world, &guest, 2, &mut dice, &place);
+    for next in [ask, Ask::Write { at: 2048, len: 9000, fua: Fua::No }, Ask::Flush] {
+        executor.spawn(guest.clone().work(vec![next]));
+    }
+    for _ in 0..dice.u32(..40) {
+        executor.step();
+    }
+    examiner.crash_here(&world, &guest, 2, &mut dice, &place);
+    executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
+    guest.assert_no_error(&place);
+    guest.assert_no_violation(&place);
+    guest.compare(&mut executor, &place);
+    validate(&guest, &mut executor, &place);
+    close(&guest, &mut executor, &place);
+    assert_closed(&world, Leaks::Inside, &place);
+    !ended
+}
+
+#[test]
+fn every_await_point_of_every_request_may_be_its_last() {
+    for_seeds(1, |seed| {
+        for backing in [None, Some((Format::Raw, 1 << 20)), Some((Format::Qed, 1 << 20))] {
+            let case =
+                Case { cluster_size: 4096, table_size: 1, size: 1 << 20, backing, ..Case::from_seed(seed) };
+            for ask in ASKS {
+                let dropped = (0..).take_while(|&polls| drop_at(&case, ask, polls)).count();
+                assert!(dropped > 0 || matches!(ask, Ask::Flush | Ask::Maintain), "{ask:?} awaits nothing");
+            }
+        }
+    });
 }
