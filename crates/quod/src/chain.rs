@@ -19,6 +19,7 @@ use crate::allocate::FileEnd;
 use crate::check;
 use crate::error::{Error, ErrorKind, Result};
 use crate::front::{BackingName, Front, cannot_open, clear_autoclear, flush, open_file, read_front};
+use crate::geometry::MAX_IMAGE_SIZE;
 use crate::layer::{Layer, LayerKind, Qed, QedWriter};
 use crate::need_check::NeedCheck;
 use crate::options::{BackingPolicy, Format, OpenOptions};
@@ -114,6 +115,10 @@ async fn add_layer<O: Opener>(
     if format == Format::Raw {
         opened.guard = (!told && access == Access::Write).then(Guard::default);
         let length = storage.length().await.map_err(|source| cannot_open(name, source))?;
+        if length > MAX_IMAGE_SIZE {
+            let sentence = format!("{length} bytes are more than a disk can have, {MAX_IMAGE_SIZE}");
+            return Err(blame(Error::new(ErrorKind::InvalidArgument, sentence)));
+        }
         opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Raw(AtomicU64::new(length)) });
         opened.storages.push(storage);
         return Ok(None);

@@ -340,3 +340,16 @@ fn a_file_that_is_there_is_kept_unless_it_may_be_emptied() {
     block_on(Image::create(&opener, Path::new(DISK), &emptying)).expect("it may be emptied");
     assert!(length(&file) < long);
 }
+
+#[test]
+fn a_raw_file_whose_end_no_client_could_name_is_refused() {
+    let opener = ProbeOpener::default();
+    let file = opener.plain.file(Path::new(DISK));
+    let raw = quod::OpenOptions { format: Some(quod::Format::Raw), ..options(Access::Read) };
+    let open = || block_on(Image::open(&opener, Path::new(DISK), &raw));
+    let most = i64::MAX as u64 - 511;
+    block_on(file.set_len(most, Held::NOTHING)).unwrap();
+    assert_eq!(open().expect("it ends in time").size(), most);
+    block_on(file.set_len(most + 1, Held::NOTHING)).unwrap();
+    assert_eq!(open().expect_err("rounded up it would not").kind(), ErrorKind::InvalidArgument);
+}
