@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("quod-cli", &["quod-export", "quod-remote", "quod-nbd", "quod", "quod-storage"]),
     ("quod-sim", &["quod-storage"]),
     ("quod-trial", &["quod-sim", "quod", "quod-storage"]),
+    ("quod-fuzz", &["quod-trial", "quod-sim", "quod-export", "quod-remote", "quod-nbd", "quod", "quod-storage"]),
     ("xtask", &["quod", "quod-storage"]),
 ];
 
