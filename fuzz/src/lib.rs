@@ -1,26 +1,36 @@
 //! What the fuzz targets do with their bytes.
 //!
 //! Role: one file a target; each is a function of the bytes alone, so that a finding replays and the corpus runs on any
-//! toolchain (`tests/corpus.rs`). `forge` makes images out of bytes, `client` what an NBD client says.
+//! toolchain (`tests/corpus.rs`). `forge` makes images out of bytes, `client` and
+//! `server` say what NBD's two sides may say.
 //!
 //! Invariant: a target panics when, and only when, the code under test breaks a promise.
 //!
 //! Absent on purpose: the fuzzer. `fuzz_targets/` hands its bytes over.
 
 mod client;
+mod codec;
 mod forge;
 mod guest;
 pub mod image;
 mod memory_file;
+pub mod nbd_client;
 pub mod nbd_server;
 pub mod open;
+mod server;
+
+use std::sync::{Arc, Once};
 
 /// A target: its name, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 3] =
-    [("image", image::run), ("nbd_server", nbd_server::run), ("open", open::run)];
+pub const TARGETS: [Target; 4] = [
+    ("image", image::run),
+    ("nbd_client", nbd_client::run),
+    ("nbd_server", nbd_server::run),
+    ("open", open::run),
+];
 
 /// Gives a target the files that the command line names, one after another.
 ///
@@ -31,4 +41,14 @@ pub fn replay(target: fn(&[u8])) -> std::io::Result<()> {
         target(&std::fs::read(&file)?);
     }
     Ok(())
+}
+
+/// Makes writing to a peer that has gone an error, and not the end of the process: programs of Rust begin so, but a
+/// fuzzer's `main` is not Rust's.
+fn outlive_peers() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default())
+            .expect("a signal like others");
+    });
 }

@@ -25,6 +25,7 @@ use quod_nbd::*;
 
 use crate::client::conversation;
 use crate::memory_file::MemoryFile;
+use crate::outlive_peers;
 
 /// Size of the disks that are served, in bytes.
 pub(crate) const SIZE: u64 = 256 << 10;
@@ -40,6 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 /// When a law is broken.
 pub fn run(bytes: &[u8]) {
+    outlive_peers();
     let said = conversation(bytes);
     let served = Served::new();
     let mut client = served.connect();
