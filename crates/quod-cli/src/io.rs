@@ -5,19 +5,11 @@
 //! Invariant: whatever a line says, the next one is read; one that failed makes the exit code 1. What was asked for by
 //! `aio_` commands is over, and the image closed, before the command ends.
 //!
-//! Absent on purpose: the language itself (`language`, pure) and what commands do (`session`).
+//! Absent on purpose: the language itself (`quod-language`, pure) and what commands do (`session`).
 
 mod aio;
-mod catalogue;
-mod command;
-mod language;
-mod numbers;
-mod parse;
 mod print;
-mod requests;
-mod scan;
 mod session;
-mod spec;
 mod survey;
 mod transfer;
 mod trouble;
@@ -26,6 +18,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use quod_language::CACHE_MODES;
 use quod_storage::Access;
 
 use crate::output;
@@ -36,7 +29,6 @@ const PROMPT: &str = "quod-io> ";
 /// Longer lines are no commands.
 const MAX_LINE: u64 = 1 << 20;
 
-const CACHE_MODES: [&str; 6] = ["none", "off", "writeback", "writethrough", "directsync", "unsafe"];
 const DISCARD_MODES: [&str; 4] = ["ignore", "off", "unmap", "on"];
 const AIO_MODES: [&str; 3] = ["threads", "native", "io_uring"];
 

@@ -8,13 +8,13 @@
 
 use anyhow::{anyhow, bail};
 use quod::BlockKind;
+use quod_language::{MAX_SIZE, SizeError, parse_size};
 use std::io::Write;
 
 use crate::open::{Source, errno_sentence};
 use crate::output::{self, OutputFormat};
 use crate::place::{self, AnyDisk};
 use crate::runs::{Run, Runs};
-use crate::sizes::{self, SizeError, parse_size};
 
 /// List which guest ranges are data, zero or absent, and in which file.
 ///
@@ -40,7 +40,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let start = number("start offset", &args.start_offset)?;
-    let len = args.max_length.as_deref().map_or(Ok(sizes::MAX), |length| number("max length", length))?;
+    let len = args.max_length.as_deref().map_or(Ok(MAX_SIZE), |length| number("max length", length))?;
     let target = args.source.target();
     quod::block_on(async {
         let disk = target.open().await?;
@@ -60,7 +60,7 @@ fn number(what: &str, text: &str) -> anyhow::Result<u64> {
     match parse_size(text) {
         Ok(number) => Ok(number),
         Err(SizeError::OutOfRange) => {
-            bail!("Invalid {what} specified. Must be between 0 and {}.", sizes::MAX)
+            bail!("Invalid {what} specified. Must be between 0 and {}.", MAX_SIZE)
         }
         Err(SizeError::NotANumber) => bail!("Invalid {what} specified: '{text}'."),
     }

@@ -7,13 +7,26 @@ use super::crates::{Crate, DependencyKind};
 const LAYERS: &[(&str, &[&str])] = &[
     ("quod-storage", &[]),
     ("quod-nbd", &[]),
+    ("quod-language", &[]),
     ("quod", &["quod-storage"]),
     ("quod-export", &["quod-nbd", "quod", "quod-storage"]),
     ("quod-remote", &["quod-nbd", "quod-storage"]),
-    ("quod-cli", &["quod-export", "quod-remote", "quod-nbd", "quod", "quod-storage"]),
+    ("quod-cli", &["quod-language", "quod-export", "quod-remote", "quod-nbd", "quod", "quod-storage"]),
     ("quod-sim", &["quod-storage"]),
     ("quod-trial", &["quod-sim", "quod", "quod-storage"]),
-    ("quod-fuzz", &["quod-trial", "quod-sim", "quod-export", "quod-remote", "quod-nbd", "quod", "quod-storage"]),
+    (
+        "quod-fuzz",
+        &[
+            "quod-trial",
+            "quod-language",
+            "quod-sim",
+            "quod-export",
+            "quod-remote",
+            "quod-nbd",
+            "quod",
+            "quod-storage",
+        ],
+    ),
     ("xtask", &["quod", "quod-storage"]),
 ];
 

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use anyhow::{anyhow, bail};
 use quod::Format;
+use quod_language::{MAX_SIZE, SizeError, parse_size};
 
 use crate::open::format_named;
-use crate::sizes::{self, SizeError, parse_size};
 
 /// What `-o help` prints.
 pub(super) const HELP: &str = "\
@@ -100,7 +100,7 @@ fn image_size(text: &str) -> anyhow::Result<u64> {
     match parse_size(text) {
         Ok(size) => Ok(size),
         Err(SizeError::OutOfRange) => {
-            bail!("Invalid image size specified. Must be between 0 and {}.", sizes::MAX)
+            bail!("Invalid image size specified. Must be between 0 and {}.", MAX_SIZE)
         }
         Err(SizeError::NotANumber) => bail!("Invalid image size specified: '{text}'."),
     }

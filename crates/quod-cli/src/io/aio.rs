@@ -10,7 +10,8 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::command::{Range, Read, Style, Write};
+use quod_language::{Range, Read, Style, Write};
+
 use super::transfer::{self, Content, Fault};
 use crate::place::AnyDisk;
 

@@ -7,7 +7,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::command::{Range, Style};
+use quod_language::{Range, Style};
+
 use crate::sizes::Amount;
 
 const BYTES_A_LINE: usize = 16;

@@ -15,11 +15,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use quod_language::{COMMANDS, Call, Command, Way, find};
 
 use super::aio::{Aside, Job};
-use super::catalogue::{COMMANDS, find};
-use super::command::{Command, Way};
-use super::language::Call;
 use super::survey;
 use super::transfer::Content;
 use super::trouble::{Done, Trouble, tell};

@@ -7,8 +7,7 @@
 use std::io::Write;
 
 use quod::{ErrorKind, Format};
-
-use super::command::Range;
+use quod_language::Range;
 
 use super::transfer::Fault;
 use super::trouble::Trouble;

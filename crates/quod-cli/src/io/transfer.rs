@@ -10,9 +10,9 @@
 use std::io;
 
 use quod::{Error, Fua, Room};
+use quod_language::{Range, Read, What, Write};
 use quod_storage::Buffer;
 
-use super::command::{Range, Read, What, Write};
 use super::print;
 use crate::open::errno_sentence;
 use crate::place::AnyDisk;

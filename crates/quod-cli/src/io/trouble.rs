@@ -6,8 +6,8 @@
 
 use std::io::{self, Write};
 
-use super::scan::Refusal;
-use super::spec::Spec;
+use quod_language::{Refusal, Spec};
+
 use super::transfer::Fault;
 use crate::output;
 

@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use quod::{CreateOptions, Format};
 use quod_export::nbd::ExportOptions;
+use quod_language::parse_size;
 use quod_storage::{Access, Existing};
 
 use super::{Args, say};
 use crate::make::{make_qed, make_raw};
 use crate::open::{Disk, Target, format_named, name_of};
-use crate::sizes::{ThreeDigits, parse_size};
+use crate::sizes::ThreeDigits;
 
 /// Bytes of an export's name, and of what is told about it, that the protocol allows.
 const LONGEST_TEXT: usize = 4096;

@@ -10,9 +10,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use quod_language::{Open, Reopen};
 use quod_storage::Access;
 
-use super::super::command::{Open, Reopen};
 use super::super::trouble::{Done, Trouble};
 use super::Session;
 use crate::open::Target;

@@ -6,8 +6,9 @@
 
 use std::io::Write;
 
+use quod_language::Way;
+
 use super::super::aio::{Ended, Job, Outcome, Panicked};
-use super::super::command::Way;
 use super::super::trouble::{Done, Trouble, tell};
 use super::super::{print, transfer};
 use super::Session;

@@ -6,11 +6,13 @@
 //!
 //! Absent on purpose: counting words; that comes before.
 
-use super::CACHE_MODES;
 use super::command::{Command, Open, Range, Reopen};
 use super::numbers::number;
 use super::scan::{Refusal, Scanned};
 use super::spec::Spec;
+
+/// What may be said of caches; taken for compatibility.
+pub const CACHE_MODES: [&str; 6] = ["none", "off", "writeback", "writethrough", "directsync", "unsafe"];
 
 /// Bytes that `alloc` looks at where none are named.
 const DEFAULT_COUNT: u64 = 512;
@@ -19,7 +21,7 @@ type Parsed = Result<Command, Refusal>;
 
 macro_rules! without_words {
     ($($name:ident => $command:expr;)*) => {
-        $(pub(super) fn $name(_: &'static Spec, _: &[&str]) -> Parsed {
+        $(pub(crate) fn $name(_: &'static Spec, _: &[&str]) -> Parsed {
             Ok($command)
         })*
     };
@@ -36,13 +38,13 @@ without_words! {
     quit => Command::Quit;
 }
 
-pub(super) fn alloc(_: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn alloc(_: &'static Spec, words: &[&str]) -> Parsed {
     let at = words.first().map_or(Err(Refusal::Usage), |at| number(at))?;
     let len = words.get(1).map_or(Ok(DEFAULT_COUNT), |len| number(len))?;
     Ok(Command::Alloc(Range { at, len }))
 }
 
-pub(super) fn truncate(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn truncate(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     match scanned.value('m') {
         None | Some("off") => {}
@@ -55,18 +57,18 @@ pub(super) fn truncate(spec: &'static Spec, words: &[&str]) -> Parsed {
     Ok(Command::Truncate(number(size)?))
 }
 
-pub(super) fn sleep(_: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn sleep(_: &'static Spec, words: &[&str]) -> Parsed {
     match words.first().and_then(|word| word.parse().ok()) {
         Some(milliseconds) => Ok(Command::Sleep(milliseconds)),
         None => Refusal::sentence(format!("{} is no count of milliseconds", words.join(" "))),
     }
 }
 
-pub(super) fn help(_: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn help(_: &'static Spec, words: &[&str]) -> Parsed {
     Ok(Command::Help(words.first().map(|&name| name.to_owned())))
 }
 
-pub(super) fn open(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn open(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     let mut open = Open { read_only: scanned.has('r'), force_share: scanned.has('U'), ..Open::default() };
     if scanned.has('s') {
@@ -88,7 +90,7 @@ pub(super) fn open(spec: &'static Spec, words: &[&str]) -> Parsed {
     Ok(Command::Open(open))
 }
 
-pub(super) fn reopen(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn reopen(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     if !scanned.rest.is_empty() {
         return Err(Refusal::Usage);

@@ -18,7 +18,7 @@ const SECTOR: u64 = 512;
 
 type Parsed = Result<Command, Refusal>;
 
-pub(super) fn read(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn read(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     let value = scanned.value('P').map(pattern).transpose()?;
     let from = scanned.value('s').map(number).transpose()?;
@@ -53,11 +53,11 @@ pub(super) fn read(spec: &'static Spec, words: &[&str]) -> Parsed {
     }))
 }
 
-pub(super) fn readv(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn readv(spec: &'static Spec, words: &[&str]) -> Parsed {
     vectored_read(spec, words, Way::Now)
 }
 
-pub(super) fn aio_read(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn aio_read(spec: &'static Spec, words: &[&str]) -> Parsed {
     vectored_read(spec, words, Way::Aside)
 }
 
@@ -78,7 +78,7 @@ fn vectored_read(spec: &'static Spec, words: &[&str], way: Way) -> Parsed {
     }))
 }
 
-pub(super) fn write(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn write(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     let value = scanned.value('P').map(pattern).transpose()?;
     let [at, len] = scanned.rest[..] else { return Err(Refusal::Usage) };
@@ -125,7 +125,7 @@ fn what(value: Option<u8>, file: Option<&str>, zeroes: Option<bool>) -> Result<W
     }
 }
 
-pub(super) fn writev(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn writev(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     let value = scanned.value('P').map(pattern).transpose()?;
     let what = What::Pattern(value.unwrap_or(DEFAULT_PATTERN));
@@ -134,7 +134,7 @@ pub(super) fn writev(spec: &'static Spec, words: &[&str]) -> Parsed {
     Ok(Command::Write(Write { range, style, way, what, fua, unsupported: false, word: "writev" }))
 }
 
-pub(super) fn aio_write(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn aio_write(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     let value = scanned.value('P').map(pattern).transpose()?;
     unmap_only_with_zeroes(&scanned)?;
@@ -155,7 +155,7 @@ pub(super) fn aio_write(spec: &'static Spec, words: &[&str]) -> Parsed {
     Ok(Command::Write(Write { range, style, way, what, fua, unsupported: false, word: "aio_write" }))
 }
 
-pub(super) fn discard(spec: &'static Spec, words: &[&str]) -> Parsed {
+pub(crate) fn discard(spec: &'static Spec, words: &[&str]) -> Parsed {
     let scanned = Scanned::of(spec.name, spec.options, words)?;
     let [at, len] = scanned.rest[..] else { return Err(Refusal::Usage) };
     let range = Range { at: number(at)?, len: length(len, "")? };

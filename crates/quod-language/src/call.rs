@@ -1,12 +1,11 @@
-//! The io language: from a line to a command.
+//! A line as a call of a command.
 //!
-//! Role: the one way into the parser. A line is a [`Call`] of a known command; a call with the right words is a
-//! [`Command`].
+//! Role: looks the command up, counts its words, and has them parsed.
 //!
 //! Invariant: pure and total; any text gives a call, nothing, or a [`Refusal`]. No number that passes is past 2^63 - 1,
 //! and no buffer that it asks for past 2 GiB.
 //!
-//! Absent on purpose: the open image. What only it can tell is checked in `session`.
+//! Absent on purpose: the open image. What only it can tell is checked where commands are run.
 
 use super::catalogue::find;
 use super::command::Command;
@@ -14,14 +13,18 @@ use super::scan::{Refusal, words};
 use super::spec::Spec;
 
 /// A line that names a command.
-pub(super) struct Call<'a> {
-    pub(super) spec: &'static Spec,
+pub struct Call<'a> {
+    /// The command.
+    pub spec: &'static Spec,
     words: Vec<&'a str>,
 }
 
 impl<'a> Call<'a> {
     /// Looks up the command of a line; an empty line has none.
-    pub(super) fn look_up(line: &'a str) -> Result<Option<Self>, Refusal> {
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`].
+    pub fn look_up(line: &'a str) -> Result<Option<Self>, Refusal> {
         let mut words = words(line);
         if words.is_empty() {
             return Ok(None);
@@ -34,7 +37,10 @@ impl<'a> Call<'a> {
     }
 
     /// Whether there are as many words as the command takes.
-    pub(super) fn check_count(&self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// [`Refusal::Count`].
+    pub fn check_count(&self) -> Result<(), Refusal> {
         let (fewest, most) = self.spec.words;
         let given = self.words.len();
         if (fewest..=most).contains(&given) {
@@ -48,16 +54,19 @@ impl<'a> Call<'a> {
         Err(Refusal::Count { name: self.spec.name, given, expected })
     }
 
-    /// What the words ask for.
-    pub(super) fn command(&self) -> Result<Command, Refusal> {
+    /// What the words ask for. No number in it is past 2^63 - 1.
+    ///
+    /// # Errors
+    /// The words do not fit the command.
+    pub fn command(&self) -> Result<Command, Refusal> {
         (self.spec.parse)(self.spec, &self.words)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Open, Range, Read, Style, Way, What, Write};
     use super::*;
+    use crate::command::{Open, Range, Read, Style, Way, What, Write};
 
     fn parse(line: &str) -> Result<Option<Command>, Refusal> {
         let Some(call) = Call::look_up(line)? else { return Ok(None) };

@@ -10,11 +10,18 @@ use std::fmt;
 
 /// Why a line is not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// There is no such command.
     Unknown(String),
     /// Too few or too many words.
-    Count { name: &'static str, given: usize, expected: String },
+    Count {
+        /// The command.
+        name: &'static str,
+        /// Words after the name.
+        given: usize,
+        /// How many it takes, in words.
+        expected: String,
+    },
     /// An option that the command has not.
     BadOption(&'static str, char),
     /// An option that lacks its value.
@@ -28,16 +35,16 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn sentence<T>(text: impl Into<String>) -> Result<T, Refusal> {
+    pub(crate) fn sentence<T>(text: impl Into<String>) -> Result<T, Refusal> {
         Err(Refusal::Sentence(text.into()))
     }
 
-    pub(super) fn complaint<T>(text: impl Into<String>) -> Result<T, Refusal> {
+    pub(crate) fn complaint<T>(text: impl Into<String>) -> Result<T, Refusal> {
         Err(Refusal::Complaint(text.into()))
     }
 
     /// Whether the command's usage line helps.
-    pub(super) fn shows_usage(&self) -> bool {
+    pub fn shows_usage(&self) -> bool {
         matches!(self, Refusal::Usage | Refusal::BadOption(..) | Refusal::NoValue(..))
     }
 }
@@ -58,20 +65,20 @@ impl fmt::Display for Refusal {
 }
 
 /// The words of a line.
-pub(super) fn words(line: &str) -> Vec<&str> {
+pub(crate) fn words(line: &str) -> Vec<&str> {
     line.split(' ').filter(|word| !word.is_empty()).collect()
 }
 
 /// Options and the other words, each in the order they came in.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Scanned<'a> {
-    pub(super) options: Vec<(char, &'a str)>,
-    pub(super) rest: Vec<&'a str>,
+pub(crate) struct Scanned<'a> {
+    pub(crate) options: Vec<(char, &'a str)>,
+    pub(crate) rest: Vec<&'a str>,
 }
 
 impl<'a> Scanned<'a> {
     /// Sorts words. `known` lists the options; a colon behind one means that it takes a value.
-    pub(super) fn of(name: &'static str, known: &str, words: &[&'a str]) -> Result<Self, Refusal> {
+    pub(crate) fn of(name: &'static str, known: &str, words: &[&'a str]) -> Result<Self, Refusal> {
         let mut scanned = Scanned::default();
         let mut words = words.iter().copied();
         while let Some(word) = words.next() {
@@ -100,12 +107,12 @@ impl<'a> Scanned<'a> {
         Ok(scanned)
     }
 
-    pub(super) fn has(&self, option: char) -> bool {
+    pub(crate) fn has(&self, option: char) -> bool {
         self.options.iter().any(|&(letter, _)| letter == option)
     }
 
     /// The last value of an option.
-    pub(super) fn value(&self, option: char) -> Option<&'a str> {
+    pub(crate) fn value(&self, option: char) -> Option<&'a str> {
         self.options.iter().rev().find(|&&(letter, _)| letter == option).map(|&(_, value)| value)
     }
 }

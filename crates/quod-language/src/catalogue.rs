@@ -48,7 +48,7 @@ const ASIDE_DETAILS: &str = "
 ";
 
 /// Every command, by name.
-pub(super) static COMMANDS: [Spec; 21] = [
+pub static COMMANDS: [Spec; 21] = [
     spec("abort", "", (0, 0), parse::abort)
         .helps("", "ends at once without closing the image, as a crash would"),
     spec("aio_flush", "", (0, 0), parse::aio_flush).on_disk().helps("", "waits for all aio requests"),
@@ -125,7 +125,7 @@ const fn spec(name: &'static str, alias: &'static str, words: (usize, usize), pa
     }
 }
 
-/// The command of that name.
-pub(super) fn find(name: &str) -> Option<&'static Spec> {
+/// The command of that name, or of that shorter one.
+pub fn find(name: &str) -> Option<&'static Spec> {
     COMMANDS.iter().find(|spec| spec.name == name || (!name.is_empty() && spec.alias == name))
 }

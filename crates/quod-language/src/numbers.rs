@@ -9,11 +9,11 @@
 use super::scan::Refusal;
 use crate::sizes::{SizeError, parse_size};
 
-/// The longest request: 2 GiB less a sector.
-pub(super) const MAX_REQUEST: u64 = (1 << 31) - 512;
+/// The longest request with a buffer, in bytes: 2 GiB less a sector.
+pub const MAX_REQUEST: u64 = (1 << 31) - 512;
 
 /// An offset or a count of bytes.
-pub(super) fn number(text: &str) -> Result<u64, Refusal> {
+pub(crate) fn number(text: &str) -> Result<u64, Refusal> {
     parse_size(text).map_err(|error| {
         Refusal::Sentence(match error {
             SizeError::NotANumber => {
@@ -25,7 +25,7 @@ pub(super) fn number(text: &str) -> Result<u64, Refusal> {
 }
 
 /// The length of a request; `excuse` tells how a longer one may be asked for.
-pub(super) fn length(text: &str, excuse: &str) -> Result<u64, Refusal> {
+pub(crate) fn length(text: &str, excuse: &str) -> Result<u64, Refusal> {
     match number(text)? {
         len if len > MAX_REQUEST => {
             Refusal::sentence(format!("length cannot exceed {MAX_REQUEST}{excuse}, given {text}"))
@@ -35,7 +35,7 @@ pub(super) fn length(text: &str, excuse: &str) -> Result<u64, Refusal> {
 }
 
 /// The sum of the lengths of the parts of one request.
-pub(super) fn total(parts: &[&str]) -> Result<u64, Refusal> {
+pub(crate) fn total(parts: &[&str]) -> Result<u64, Refusal> {
     let mut total = 0;
     for text in parts {
         let len = number(text)?;
@@ -53,7 +53,7 @@ pub(super) fn total(parts: &[&str]) -> Result<u64, Refusal> {
 }
 
 /// A byte: decimal, 0x hexadecimal, or octal with a zero in front.
-pub(super) fn pattern(text: &str) -> Result<u8, Refusal> {
+pub(crate) fn pattern(text: &str) -> Result<u8, Refusal> {
     let digits = text.strip_prefix('+').unwrap_or(text);
     let hex = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
     let (digits, radix) = match (hex, digits.strip_prefix('0')) {
