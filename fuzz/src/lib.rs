@@ -13,6 +13,7 @@ mod codec;
 mod forge;
 mod guest;
 pub mod image;
+pub mod io_line;
 mod memory_file;
 pub mod nbd_client;
 pub mod nbd_server;
@@ -25,8 +26,9 @@ use std::sync::{Arc, Once};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     ("image", image::run),
+    ("io_line", io_line::run),
     ("nbd_client", nbd_client::run),
     ("nbd_server", nbd_server::run),
     ("open", open::run),
