@@ -18,6 +18,7 @@ mod memory_file;
 pub mod nbd_client;
 pub mod nbd_server;
 pub mod open;
+pub mod requests;
 mod server;
 
 use std::sync::{Arc, Once};
@@ -26,12 +27,13 @@ use std::sync::{Arc, Once};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("image", image::run),
     ("io_line", io_line::run),
     ("nbd_client", nbd_client::run),
     ("nbd_server", nbd_server::run),
     ("open", open::run),
+    ("requests", requests::run),
 ];
 
 /// Gives a target the files that the command line names, one after another.
