@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test`, `sim`, `compare`, `tidy` and others.
+//! The project's own chores: `cargo xtask test`, `sim`, `fuzz`, `compare`, `tidy` and others.
 //!
 //! Role: what a person and CI type to know that a change is good.
 //!
@@ -6,6 +6,7 @@
 
 mod compare;
 mod faults;
+mod fuzz;
 mod peers;
 mod sim;
 mod tally;
@@ -40,6 +41,8 @@ enum Chore {
         #[arg(default_value = "")]
         name: String,
     },
+    /// Fuzz a target of `fuzz/` for minutes, or each for seconds
+    Fuzz(fuzz::Arguments),
     /// Measure against a peer: alternating pairs on the same file, medians, ratios
     #[command(subcommand)]
     Compare(compare::Comparison),
@@ -54,6 +57,7 @@ fn main() -> Result<ExitCode> {
         Chore::Test => test::run(root),
         Chore::Sim { options } => sim::run(root, &options),
         Chore::Faults { name } => faults::run(root, &name),
+        Chore::Fuzz(arguments) => fuzz::run(root, &arguments),
         Chore::Compare(comparison) => compare::run(root, &comparison).map(|()| ExitCode::SUCCESS),
         Chore::Tidy => tidy::run(root),
     }

@@ -42,6 +42,8 @@ const PEERS: &[Peer] = &[
     Peer { program: "strace", packages: &["strace"] },
     Peer { program: "unshare", packages: &["util-linux"] },
     Peer { program: "openssl", packages: &["openssl"] },
+    // libFuzzer is built from its source.
+    Peer { program: "c++", packages: &["g++"] },
     Peer { program: "systemd-socket-activate", packages: &["systemd"] },
 ];
 
