@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask test`, `sim`, `fuzz`, `compare`, `tidy` and others.
+//! The project's own chores: `cargo xtask test`, `sim`, `models`, `faults`, `fuzz`, `compare`, `tidy` and others.
 //!
 //! Role: what a person and CI type to know that a change is good.
 //!
@@ -7,6 +7,7 @@
 mod compare;
 mod faults;
 mod fuzz;
+mod models;
 mod peers;
 mod sim;
 mod tally;
@@ -46,6 +47,8 @@ enum Chore {
     /// Measure against a peer: alternating pairs on the same file, medians, ratios
     #[command(subcommand)]
     Compare(compare::Comparison),
+    /// Run the engine under model checkers: kernels in every interleaving, the whole in many schedules
+    Models(models::Options),
     /// Check what a machine can check of the project's rules
     Tidy,
 }
@@ -59,6 +62,7 @@ fn main() -> Result<ExitCode> {
         Chore::Faults { name } => faults::run(root, &name),
         Chore::Fuzz(arguments) => fuzz::run(root, &arguments),
         Chore::Compare(comparison) => compare::run(root, &comparison).map(|()| ExitCode::SUCCESS),
+        Chore::Models(options) => models::run(root, &options),
         Chore::Tidy => tidy::run(root),
     }
 }

@@ -18,10 +18,15 @@ impl Tally {
     /// Adds what `line` counts, if it is the closing line of a test binary.
     pub(crate) fn take(&mut self, line: &str) {
         if let Some(one) = parse(line) {
-            self.passed += one.passed;
-            self.failed += one.failed;
-            self.skipped += one.skipped;
+            self.add(one);
         }
+    }
+
+    /// Adds what was counted elsewhere.
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 
     /// Whether tests ran and none failed.

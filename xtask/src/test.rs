@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test of the workspace, with its peers, closed by a line of counts.
+//! `cargo xtask test`: every test of the workspace, with its peers, and a smoke of the models, closed by a line of counts.
 //!
 //! Invariant: the counts are the last line on standard output, and exit status 0 means that tests ran and none failed.
 
@@ -9,14 +9,15 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::peers;
 use crate::tally::Tally;
+use crate::{models, peers};
 
-/// Gets the peers, builds the benches, runs all tests.
+/// Gets the peers, builds the benches, runs all tests and a little of every model.
 pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     peers::ensure()?;
     build_benches(root)?;
-    let tally = run_tests(root)?;
+    let mut tally = run_tests(root)?;
+    tally.add(models::explore(root, &models::Options::smoke())?);
     println!("{tally}");
     Ok(if tally.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

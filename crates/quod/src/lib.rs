@@ -46,6 +46,9 @@ mod image;
 mod inspect;
 mod layer;
 mod lookup;
+#[cfg(test)]
+#[cfg(any(quod_loom, quod_shuttle))]
+mod models;
 mod need_check;
 mod options;
 mod probe;

@@ -35,7 +35,7 @@ impl Turn {
     pub(crate) async fn take(&self) -> TurnGuard {
         loop {
             let passed_on = self.0.passed_on.listen();
-            if !self.0.taken.swap(true, Ordering::AcqRel) {
+            if self.0.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return Arc::new(Taken(Arc::clone(&self.0)));
             }
             passed_on.await;

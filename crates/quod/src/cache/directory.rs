@@ -104,7 +104,7 @@ impl Directory {
     }
 
     #[cfg(test)]
-    #[cfg(not(any(quod_loom, quod_shuttle)))]
+    #[cfg(not(quod_shuttle))]
     pub(super) fn longest_list(&self) -> usize {
         let length =
             |slot: &Link| std::iter::successors(slot.load_full(), |slice| slice.next().load_full()).count();

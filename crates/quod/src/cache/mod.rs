@@ -27,6 +27,9 @@
 
 mod directory;
 mod evict;
+#[cfg(test)]
+#[cfg(any(quod_loom, quod_shuttle))]
+mod models;
 mod slot;
 mod stats;
 #[cfg(test)]

@@ -1,0 +1,27 @@
+//! Models of the table cache: what they share. See `models/` for what a model is.
+
+#[cfg(quod_loom)]
+mod kernels;
+#[cfg(quod_shuttle)]
+mod schedules;
+
+use super::{Capacity, Slice, SliceKey, TableCache, TableLevel};
+use crate::geometry::SLICE_BYTES;
+use crate::units::FileOffset;
+
+fn l2(index: u64) -> SliceKey {
+    SliceKey { level: TableLevel::L2, index }
+}
+
+/// A slice of a few entries that are all `value`.
+fn slice(key: SliceKey, entries: usize, value: u64) -> Slice {
+    Slice::new(key, FileOffset(0), std::iter::repeat_n(value, entries))
+}
+
+/// A cache that has room for so many slices of so many entries, and not for one more.
+fn room_for(slices: usize, entries: usize) -> TableCache {
+    let capacity = Capacity { l1_slices: 0, l2_slices: slices as u64, budget: slices * SLICE_BYTES as usize };
+    let mut cache = TableCache::new(capacity);
+    cache.budget = cache.stats().bytes as usize + slices * slice(l2(0), entries, 0).bytes();
+    cache
+}

@@ -1,0 +1,217 @@
+//! What guests do side by side: each model is a handful of scripts, with and without a backing file.
+
+use shuttle::rand::{Rng, thread_rng};
+
+use super::explore;
+use super::image::{Guest, Script, World, check};
+use crate::{Fua, Room};
+
+const ROOMY: usize = 8;
+
+/// With a backing file and without.
+fn on_both(slices: usize, scripts: &'static [Script]) {
+    for backing in [false, true] {
+        explore(move || check(World { backing, slices }, scripts));
+    }
+}
+
+/// Places by number: parts of two clusters under the first table, one under the second, own clusters.
+const SHARED: usize = 0;
+const NEIGHBOUR: usize = 1;
+const OTHER_TABLE: usize = 2;
+const OWN: usize = 3;
+const OWN_FAR: usize = 4;
+
+fn write(guest: &mut Guest, place: usize) {
+    guest.write(place, Fua::No, None);
+}
+
+#[test]
+fn first_writers_of_one_cluster_lose_nothing() {
+    on_both(
+        ROOMY,
+        &[
+            |guest| write(guest, SHARED),
+            |guest| write(guest, SHARED),
+            |guest| {
+                write(guest, SHARED);
+                guest.read(SHARED);
+            },
+        ],
+    );
+}
+
+#[test]
+fn first_writers_under_one_new_table_share_it() {
+    on_both(
+        ROOMY,
+        &[|guest| write(guest, SHARED), |guest| write(guest, NEIGHBOUR), |guest| write(guest, OWN)],
+    );
+}
+
+#[test]
+fn writers_under_many_tables_get_by_with_a_cache_of_two_slices() {
+    on_both(
+        2,
+        &[
+            |guest| {
+                write(guest, OTHER_TABLE);
+                write(guest, SHARED);
+            },
+            |guest| {
+                write(guest, OWN_FAR);
+                write(guest, OTHER_TABLE);
+            },
+            |guest| {
+                write(guest, SHARED);
+                guest.read(OWN_FAR);
+                write(guest, OWN_FAR);
+            },
+        ],
+    );
+}
+
+#[test]
+fn a_flush_covers_what_its_caller_wrote() {
+    on_both(
+        ROOMY,
+        &[
+            |guest| {
+                write(guest, SHARED);
+                guest.flush();
+                write(guest, SHARED);
+                guest.flush();
+            },
+            |guest| {
+                guest.write(OTHER_TABLE, Fua::Yes, None);
+                write(guest, OTHER_TABLE);
+                guest.flush();
+            },
+            |guest| guest.flush(),
+        ],
+    );
+}
+
+#[test]
+fn maintenance_beside_writers_leaves_a_sound_image() {
+    on_both(
+        ROOMY,
+        &[
+            |guest| {
+                guest.maintain();
+                guest.maintain();
+                guest.maintain();
+            },
+            |guest| {
+                write(guest, SHARED);
+                write(guest, OTHER_TABLE);
+            },
+            |guest| write(guest, NEIGHBOUR),
+        ],
+    );
+}
+
+#[test]
+fn discards_and_zeroes_beside_writers_touch_nobody_else() {
+    on_both(
+        ROOMY,
+        &[
+            |guest| {
+                write(guest, SHARED);
+                guest.zero(SHARED, Room::GiveBack, None);
+                guest.zero(OWN, Room::Keep, None);
+            },
+            |guest| {
+                guest.zero(SHARED, Room::Keep, None);
+                write(guest, OWN);
+                guest.discard(OWN);
+                guest.read(OWN);
+            },
+            |guest| {
+                write(guest, SHARED);
+                guest.discard(SHARED);
+                guest.zero(OWN, Room::GiveBack, None);
+                write(guest, OWN);
+            },
+        ],
+    );
+}
+
+#[test]
+fn growth_beside_writers_and_other_growth_ends_well() {
+    on_both(
+        ROOMY,
+        &[
+            |guest| guest.grow(4096),
+            |guest| {
+                write(guest, OWN_FAR);
+                guest.grow(8192);
+            },
+            |guest| write(guest, SHARED),
+        ],
+    );
+}
+
+#[test]
+fn a_close_in_the_middle_leaves_what_was_completed() {
+    on_both(
+        ROOMY,
+        &[
+            |guest| guest.close(),
+            |guest| {
+                guest.expect_a_close();
+                write(guest, SHARED);
+                write(guest, OTHER_TABLE);
+            },
+            |guest| {
+                guest.expect_a_close();
+                guest.zero(SHARED, Room::Keep, None);
+                guest.flush();
+            },
+        ],
+    );
+}
+
+#[test]
+fn a_request_that_is_dropped_on_its_way_disturbs_nobody() {
+    on_both(
+        ROOMY,
+        &[
+            |guest| {
+                let polls = thread_rng().gen_range(0..30);
+                guest.write(SHARED, Fua::No, Some(polls));
+                write(guest, NEIGHBOUR);
+            },
+            |guest| {
+                let polls = thread_rng().gen_range(0..30);
+                guest.write(SHARED, Fua::Yes, Some(polls));
+                write(guest, SHARED);
+            },
+            |guest| write(guest, SHARED),
+        ],
+    );
+}
+
+/// One of everything that a guest can do, at any place.
+fn anything(guest: &mut Guest) {
+    for _ in 0..thread_rng().gen_range(1..4) {
+        let place = thread_rng().gen_range(0..5);
+        let polls = thread_rng().gen_bool(0.2).then(|| thread_rng().gen_range(0..40));
+        match thread_rng().gen_range(0..12) {
+            0..5 => guest.write(place, Fua::No, polls),
+            5 => guest.write(place, Fua::Yes, polls),
+            6 => guest.zero(place, Room::GiveBack, polls),
+            7 => guest.zero(place, Room::Keep, polls),
+            8 => guest.discard(place),
+            9 => guest.flush(),
+            10 => guest.maintain(),
+            _ => guest.read(place),
+        }
+    }
+}
+
+#[test]
+fn whatever_guests_do_side_by_side_the_image_is_sound_and_theirs() {
+    on_both(2, &[anything, anything, anything]);
+    on_both(ROOMY, &[anything, anything, anything, anything]);
+}
