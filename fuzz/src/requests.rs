@@ -195,14 +195,18 @@ impl Script {
             assert!(odd.is_none(), "{place}: only room was wanting: {odd:?}");
         }
         self.mend();
-        let is_sound = self.world.failures(Kind::Flush) == 0 && !self.guest.latched.get();
-        if is_sound && ending % 4 != 3 && self.close() {
+        let flush_failed = self.world.failures(Kind::Flush) > 0;
+        let may_close = !flush_failed && !self.guest.latched.get() && ending % 4 != 3;
+        if may_close && self.close() {
             return;
         }
         self.crashes = 0;
         self.crash(ending);
-        let Script { case, world, guest, executor, place, .. } = self;
-        kill_and_reopen(&case, &world, &guest, executor, &place);
+        // Once a flush has failed, only a crash tells what is there, and who flushes next is told of the failure.
+        if !flush_failed {
+            let Script { case, world, guest, executor, place, .. } = self;
+            kill_and_reopen(&case, &world, &guest, executor, &place);
+        }
     }
 
     /// Closes in order, and looks at the disk once more; tells whether the close succeeded.
