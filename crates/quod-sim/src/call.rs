@@ -93,6 +93,14 @@ impl Call {
         dice.u32(..3) > 0
     }
 
+    /// It goes no further; a write perhaps to its half.
+    pub(crate) fn cut_short(&mut self, file: &mut File, dice: &mut Rng) {
+        if self.may_split(file, false) && dice.bool() {
+            self.apply_half(file, dice);
+        }
+        file.complete(self.ticket.number, self.ticket.began);
+    }
+
     /// Lets what has not happened yet happen: what a crash in the middle may find on the medium.
     pub(crate) fn land(&self, file: &mut File) {
         match (&self.stage, &self.job) {
@@ -138,9 +146,14 @@ impl Call {
                 self.fault.map_or(Ok(()), |fault| Err(fault.error()))
             }
             Job::SetLen { len, .. } => {
-                self.fault.map_or(Ok(()), |fault| Err(fault.error()))?;
-                file.set_len(number, *len);
-                Ok(())
+                if full && *len > file.live.len() && dice.u32(..4) == 0 {
+                    self.fault = Some(Fault::NoSpace);
+                }
+                // One that fails may have been done all the same.
+                if self.fault != Some(Fault::NoSpace) && (self.fault.is_none() || dice.bool()) {
+                    file.set_len(number, *len);
+                }
+                self.fault.map_or(Ok(()), |fault| Err(fault.error()))
             }
             Job::Flush { .. } => {
                 file.flushed(self.ticket.began, self.fault.is_none());

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use fastrand::Rng;
+
 use crate::call::{Call, Ticket};
 use crate::disk::Slot;
 use crate::fault::{Fault, Kind};
@@ -63,6 +65,22 @@ impl State {
             eprintln!("{:5} ends: {told}: {outcome}", self.clock);
         }
         Some(delivery)
+    }
+
+    /// Takes calls out that a dead process never got to the kernel, or not whole. The others stay.
+    pub(crate) fn take_calls(&mut self, dice: &mut Rng) -> Vec<Call> {
+        let mut gone = Vec::new();
+        let mut index = 0;
+        while index < self.calls.len() {
+            if dice.bool() {
+                index += 1;
+                continue;
+            }
+            let mut call = self.calls.swap_remove(index);
+            call.cut_short(&mut self.files[call.ticket.file], dice);
+            gone.push(call);
+        }
+        gone
     }
 
     fn throw_full(&mut self) {

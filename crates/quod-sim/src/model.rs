@@ -31,6 +31,8 @@ pub struct Model {
     shown: u64,
     sectors: BTreeMap<u64, Sector>,
     ops: Ops,
+    /// When the last flush that succeeded began.
+    flushed: u64,
     clock: u64,
     next: u64,
 }
@@ -158,6 +160,7 @@ impl Model {
         let Some((at, len, begin)) = self.end(request, false) else { return };
         let oldest = self.oldest_read();
         if matches!(self.ops.get(&request.0), Some(Op { what: What::Flush, .. })) {
+            self.flushed = self.flushed.max(begin);
             for sector in self.sectors.values_mut() {
                 sector.flushed(begin);
                 sector.forget(oldest);
@@ -185,8 +188,13 @@ impl Model {
 
     /// Nothing is in flight any more, neither here nor below: requests that were given up have come to rest.
     pub fn settle(&mut self) {
-        for op in self.ops.values_mut() {
+        self.clock += 1;
+        for op in self.ops.values_mut().filter(|op| op.loose) {
             op.loose = false;
+            // It may have landed just now, after any flush.
+            for (_, sector) in self.sectors.range_mut(op.at - op.at % SECTOR..op.at + op.len) {
+                sector.loosen(self.clock);
+            }
         }
     }
 
@@ -244,6 +252,8 @@ impl Model {
                 return Err(violation(sector_at, range.start, here, &allowed));
             }
             if for_good || sector.quiet(since, &self.ops) {
+                // What a read shows of what a flush has covered is what the flush has covered.
+                let for_good = for_good || sector.quiet(self.flushed, &self.ops);
                 sector.saw(range, here, self.clock, for_good);
             }
         }

@@ -237,6 +237,15 @@ impl World {
         }
     }
 
+    /// The death of the process: of what is in flight, some has reached the kernel and is done, some in part, some never.
+    pub fn kill(&self, seed: u64) {
+        let mut dice = Rng::with_seed(seed);
+        let calls = self.lock().take_calls(&mut dice);
+        // What they held is other people's code.
+        drop(calls);
+        self.settle();
+    }
+
     /// Cuts the power: what the medium holds afterwards, one choice out of many, is a new machine, with no operation
     /// in flight, no failures ahead, and room; its ticks go on. This machine goes on as if nothing had been.
     #[must_use]

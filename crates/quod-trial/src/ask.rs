@@ -9,17 +9,25 @@ use quod::{Fua, Room};
 
 use crate::case::Case;
 
-/// One request. Offsets and lengths are bytes of the disk.
+/// One request, of `len` bytes from guest offset `at` where it has a range.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "fields are named as in the engine's calls, and told above")]
 pub enum Ask {
+    /// A write of stamped bytes.
     Write { at: u64, len: u64, fua: Fua },
+    /// A write of zeroes.
     Zero { at: u64, len: u64, room: Room, fua: Fua },
+    /// A discard.
     Discard { at: u64, len: u64, fua: Fua },
+    /// A read, which is judged.
     Read { at: u64, len: u64 },
+    /// A question for block status.
     Status { at: u64, len: u64 },
+    /// A flush.
     Flush,
+    /// What time asks for.
     Maintain,
+    /// Growth by so many bytes.
     Grow { by: u64 },
 }
 
@@ -86,6 +94,11 @@ impl Asks {
         (at, len.min(self.size - at))
     }
 
+    /// Now and then the whole disk, many slices of tables long.
+    fn or_all(&mut self, at: u64, len: u64) -> (u64, u64) {
+        if self.dice.u32(..60) == 0 { (0, self.size) } else { (at, len) }
+    }
+
     fn next(&mut self) -> Ask {
         let (at, len) = self.range();
         let fua = if self.dice.u32(..8) == 0 { Fua::Yes } else { Fua::No };
@@ -104,9 +117,13 @@ impl Asks {
             0..40 => Ask::Write { at, len, fua },
             40..50 => {
                 let room = if self.dice.bool() { Room::GiveBack } else { Room::Keep };
+                let (at, len) = self.or_all(at, len);
                 Ask::Zero { at, len, room, fua }
             }
-            50..57 => Ask::Discard { at, len, fua },
+            50..57 => {
+                let (at, len) = self.or_all(at, len);
+                Ask::Discard { at, len, fua }
+            }
             57..82 => Ask::Read { at, len },
             82..85 => Ask::Status { at, len },
             _ => Ask::Flush,

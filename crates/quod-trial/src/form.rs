@@ -3,8 +3,11 @@
 //! Role: a [`Form`] says what disk it is, what is asked of it in each of its lives, what fails meanwhile, and how a life
 //! ends.
 //!
-//! Absent on purpose: carrying it out (`trial.rs`).
+//! Absent on purpose: carrying it out (`life.rs`).
 
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
 use fastrand::Rng;
 use quod_sim::Faults;
 
@@ -30,10 +33,12 @@ pub enum Form {
     Growing,
     /// An image that QEMU has left, clean or dirty, with bytes of others behind its end.
     Qemu,
+    /// Dropped futures, want of room and failures at once.
+    Chaos,
 }
 
 /// All of them, in the order in which seeds take turns.
-pub const FORMS: [Form; 8] = [
+pub const FORMS: [Form; 9] = [
     Form::Mixed,
     Form::Serial,
     Form::Dropped,
@@ -42,6 +47,7 @@ pub const FORMS: [Form; 8] = [
     Form::Lives,
     Form::Growing,
     Form::Qemu,
+    Form::Chaos,
 ];
 
 /// How a life ends.
@@ -49,7 +55,7 @@ pub const FORMS: [Form; 8] = [
 pub enum End {
     /// By a close.
     Close,
-    /// By the death of the process, with the kernel at rest.
+    /// By the death of the process, at rest or in the middle of its work.
     Kill,
 }
 
@@ -67,6 +73,18 @@ pub(crate) struct Asked {
 pub(crate) struct Life {
     pub(crate) asked: Vec<Asked>,
     pub(crate) end: End,
+    /// A kill comes after so many operations have begun or ended.
+    pub(crate) most: u64,
+}
+
+impl FromStr for Form {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let names = || FORMS.map(Form::name).join(", ");
+        let found = FORMS.into_iter().find(|form| form.name() == text);
+        found.with_context(|| format!("there is no such form; there are {}", names()))
+    }
 }
 
 impl Form {
@@ -86,7 +104,23 @@ impl Form {
             Form::Lives => "lives",
             Form::Growing => "growing",
             Form::Qemu => "qemu",
+            Form::Chaos => "chaos",
         }
+    }
+
+    /// Whether storage may fail otherwise than for want of room.
+    pub(crate) fn may_fail(self) -> bool {
+        matches!(self, Form::Failing | Form::Chaos)
+    }
+
+    /// Whether there may be no room.
+    pub(crate) fn may_be_full(self) -> bool {
+        matches!(self, Form::Tight) || self.may_fail()
+    }
+
+    /// Whether clusters may be leaked.
+    pub(crate) fn leaks(self) -> bool {
+        !matches!(self, Form::Mixed | Form::Serial | Form::Lives | Form::Growing)
     }
 
     pub(crate) fn case(self, seed: u64) -> Case {
@@ -99,15 +133,26 @@ impl Form {
         match self {
             Form::Tight => Faults { full: 40, full_for: 5..=80, ..calm },
             Form::Failing => Faults { delay: calm.delay, ..Faults::rotten() },
+            Form::Chaos => {
+                Faults { full: 20, full_for: 5..=80, read_error: 3, write_error: 5, flush_error: 5, ..calm }
+            }
             _ => calm,
+        }
+    }
+
+    /// What goes wrong while it is being opened.
+    pub(crate) fn faults_of_open(self, case: &Case) -> Faults {
+        match self.may_fail() {
+            true => Faults { flush_error: 100, write_error: 30, read_error: 3, ..case.faults() },
+            false => case.faults(),
         }
     }
 
     /// What goes wrong while it is being closed.
     pub(crate) fn faults_of_close(self, case: &Case) -> Faults {
-        match self {
-            Form::Failing => Faults { flush_error: 200, write_error: 50, ..case.faults() },
-            _ => case.faults(),
+        match self.may_fail() {
+            true => Faults { flush_error: 200, write_error: 50, ..case.faults() },
+            false => case.faults(),
         }
     }
 
@@ -128,14 +173,18 @@ impl Form {
         match self {
             Form::Lives => asks = asks.with(0, 12),
             Form::Growing => asks = asks.with(12, 4),
+            Form::Dropped => asks = asks.with(2, 12),
             _ => {}
         }
-        let may_drop = self == Form::Dropped;
+        let may_drop = matches!(self, Form::Dropped | Form::Chaos);
         let asked = asks.take(requests).into_iter().enumerate().map(|(number, ask)| Asked {
             task: number % tasks,
             ask,
             dropped_after: (may_drop && dice.u32(..3) == 0).then(|| dice.u32(..8)),
         });
-        Life { asked: asked.collect(), end: if dice.u32(..3) == 0 { End::Kill } else { End::Close } }
+        let asked = asked.collect();
+        let end = if dice.u32(..3) == 0 { End::Kill } else { End::Close };
+        let most = if end == End::Kill && dice.u32(..4) > 0 { dice.u64(1..120) } else { u64::MAX };
+        Life { asked, end, most }
     }
 }

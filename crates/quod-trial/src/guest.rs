@@ -205,9 +205,7 @@ impl Guest {
                 Ok(())
             }
             Err(error) => {
-                if error.kind() != ErrorKind::NoSpace {
-                    self.latched.set(true);
-                }
+                self.latched.set(true);
                 Err(error)
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! Role: runs seeds side by side, counts what they saw, and makes a failure small and replayable.
 //!
+//! Invariant: exit status 0 means that trials ran and no law was broken.
+//!
 //! Absent on purpose: laws (they are the library's).
 
 use std::collections::BTreeMap;
@@ -12,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use clap::{Parser, ValueEnum};
-use quod_trial::{CrashPoint, FORMS, Finding, Form, Kept, Plan, Tally, report, run, shrink};
+use clap::Parser;
+use quod_trial::{CrashPoint, Finding, Form, Kept, Plan, Tally, prepare, report, run, shrink};
 
 /// Crash the engine in a simulated world after every storage operation, and examine what is left
 #[derive(Parser)]
@@ -28,9 +30,9 @@ struct Arguments {
     /// Run this seed alone
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
-    /// Trials of this form alone
-    #[arg(long, value_enum)]
-    form: Option<Named>,
+    /// Trials of this form alone: mixed, serial, dropped, tight, failing, lives, growing, qemu, chaos
+    #[arg(long, value_name = "FORM")]
+    form: Option<Form>,
     /// Examine so many choices of what survives each crash
     #[arg(long, default_value_t = 4, value_name = "N")]
     choices: u32,
@@ -51,29 +53,6 @@ struct Arguments {
     jobs: Option<usize>,
 }
 
-/// A form, as clap sees it.
-#[derive(Clone, Copy)]
-struct Named(Form);
-
-impl ValueEnum for Named {
-    fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Named; FORMS.len()] = {
-            let mut all = [Named(FORMS[0]); FORMS.len()];
-            let mut at = 0;
-            while at < FORMS.len() {
-                all[at] = Named(FORMS[at]);
-                at += 1;
-            }
-            all
-        };
-        &ALL
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        Some(clap::builder::PossibleValue::new(self.0.name()))
-    }
-}
-
 impl Arguments {
     fn plans(&self) -> Vec<Plan> {
         let seeds = match self.seed {
@@ -81,7 +60,7 @@ impl Arguments {
             None => self.from..self.from + self.seeds,
         };
         let plan = |seed| {
-            let form = self.form.map_or_else(|| Form::of_seed(seed), |named| named.0);
+            let form = self.form.unwrap_or_else(|| Form::of_seed(seed));
             let plan = Plan::new(form, seed, self.choices);
             Plan { kept: self.keep.clone(), only: self.crash, traced: self.trace, ..plan }
         };
@@ -92,6 +71,7 @@ impl Arguments {
 /// What all threads together have seen.
 #[derive(Default)]
 struct Seen {
+    all: Tally,
     by_form: BTreeMap<String, Tally>,
     by_geometry: BTreeMap<String, Tally>,
     findings: Vec<Finding>,
@@ -108,6 +88,7 @@ fn campaign(plans: &[Plan], jobs: usize) -> Seen {
             let outcome = run(plan, &mut tally);
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             let geometry = plan.case().geometry();
+            seen.all.add(&tally);
             seen.by_form.entry(plan.form.name().to_owned()).or_default().add(&tally);
             seen.by_geometry.entry(geometry).or_default().add(&tally);
             seen.findings.extend(outcome.err().map(|finding| *finding));
@@ -128,6 +109,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let plans = arguments.plans();
+    // Before panics are silenced: without QEMU's tools there is nothing to begin with.
+    prepare();
     // A broken law is told once, when it is small, with what replays it.
     if !arguments.trace {
         panic::set_hook(Box::new(|_| {}));
@@ -145,6 +128,7 @@ fn main() -> ExitCode {
     }
     let seconds = began.elapsed().as_secs_f64();
     let verdict = if seen.findings.is_empty() { "no law was broken" } else { "A LAW IS BROKEN" };
-    println!("{} trials, {seconds:.0} s: {verdict}", plans.len());
+    let distinct = seen.all.distinct();
+    println!("{} trials, {distinct} distinct images, {seconds:.0} s: {verdict}", seen.all.trials());
     if seen.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

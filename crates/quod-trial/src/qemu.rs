@@ -50,6 +50,14 @@ pub(crate) fn images() -> &'static [Left] {
     })
 }
 
+/// Makes them, where trials are to come that need them.
+///
+/// # Panics
+/// When QEMU's tools are missing or fail.
+pub fn prepare() {
+    images();
+}
+
 impl Left {
     /// By its number: geometry, whether it is dirty, whether it has a backing file.
     fn make(which: usize) -> Result<Left> {

@@ -33,6 +33,11 @@ impl Tally {
         self.distinct.insert(digest);
     }
 
+    /// Trials that were begun.
+    pub fn trials(&self) -> u64 {
+        self.trials
+    }
+
     /// Post-crash images that differ.
     pub fn distinct(&self) -> u64 {
         self.distinct.len() as u64

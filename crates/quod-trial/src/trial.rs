@@ -1,29 +1,24 @@
 //! One trial: a disk's lives in a world, with a crash after every storage operation.
 //!
-//! Role: [`run`] opens, asks, closes or kills as the form says, and whenever an operation has been submitted or has
-//! ended, examines some of the images that a power cut would leave at that moment.
+//! Role: [`run`] leads a disk through its lives, and whenever an operation has been submitted or has ended, examines some of
+//! the images that a power cut would leave at that moment.
 //!
 //! Invariant: an examination does not change the world that it branched off.
 //!
-//! Absent on purpose: what the crash has left (`examine.rs`).
+//! Absent on purpose: one life (`life.rs`); what the crash has left (`examine.rs`).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 
 use fastrand::Rng;
-use quod::ErrorKind;
-use quod_sim::{Executor, Handle, Kind, World};
-use quod_storage::Access;
+use quod_sim::{Executor, Handle, World};
 
-use crate::case::{Case, Disk, disk};
+use crate::case::Case;
 use crate::examine::Examiner;
-use crate::form::{End, Form, Life};
-use crate::guest::{Guest, validate};
-use crate::layout::{Leaks, assert_closed};
+use crate::form::{End, Life};
 use crate::oracle::Oracle;
 use crate::plan::{CrashPoint, Plan};
 use crate::tally::Tally;
@@ -54,7 +49,7 @@ impl fmt::Display for Finding {
 /// # Errors
 /// The first law that was broken.
 pub fn run(plan: &Plan, tally: &mut Tally) -> Result<(), Box<Finding>> {
-    let case = plan.form.case(plan.seed);
+    let case = plan.case();
     let here = Cell::new(plan.only);
     let examiner = Examiner::new(&case, RARELY);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -73,20 +68,20 @@ fn sentence(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without a sentence".to_owned())
 }
 
-struct Trial<'a> {
-    plan: &'a Plan,
-    case: Case,
-    world: World,
-    dice: Rng,
+pub(crate) struct Trial<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) case: Case,
+    pub(crate) world: World,
+    pub(crate) dice: Rng,
     examiner: Examiner,
     /// The crash that is being examined.
     here: &'a Cell<Option<CrashPoint>>,
     /// Requests of the lives before.
-    asked: usize,
+    pub(crate) asked: usize,
     /// A process was killed: what it had under way is leaked.
-    killed: bool,
+    pub(crate) killed: bool,
     /// The life before has ended by a crash.
-    lost_power: bool,
+    pub(crate) lost_power: bool,
     /// Images examined since the model last changed: the same image would be the same case.
     seen: HashSet<u64>,
     moment: u64,
@@ -115,120 +110,16 @@ impl Trial<'_> {
         for life in plan.form.lives(&case) {
             oracle = trial.live(oracle, &life);
         }
-        trial.live(oracle, &Life { asked: Vec::new(), end: End::Close });
+        trial.live(oracle, &Life { asked: Vec::new(), end: End::Close, most: u64::MAX });
     }
 
-    /// From one open to the next.
-    fn live(&mut self, oracle: Oracle, life: &Life) -> Oracle {
-        self.mend();
-        let mut executor = Executor::new(&self.world, self.dice.u64(..));
-        let (opener, options) = (self.world.opener(), self.case.options(Access::Write));
-        let opening = executor.spawn(async move { Disk::open(&opener, disk(), &options).await });
-        let opened = self.wait(&mut executor, &RefCell::new(oracle.clone()), &opening);
-        let image = opened.unwrap_or_else(|error| panic!("the disk cannot be opened: {error}"));
-        let guest = Guest::new(image, oracle, &self.world);
-        match self.lost_power {
-            true => guest.compare_recovered(&mut executor, |_, _| true, "after a crash"),
-            false => guest.compare_reopened(&mut executor, "opened again"),
-        }
-        self.lost_power = false;
-
-        self.world.set_faults(self.plan.form.faults(&self.case));
-        self.ask(&guest, life, &mut executor);
-        self.crash_after_each(&mut executor, &guest.oracle);
-        self.mend();
-        self.judge(&guest, &mut executor);
-        match life.end {
-            _ if self.world.failures(Kind::Flush) > 0 => self.lose_power(&guest, executor),
-            End::Close if !guest.latched.get() => {
-                self.world.set_faults(self.plan.form.faults_of_close(&self.case));
-                self.close(&guest, executor)
-            }
-            _ => self.kill(&guest, executor),
-        }
-    }
-
-    /// The tasks of a life.
-    fn ask(&mut self, guest: &Guest, life: &Life, executor: &mut Executor) {
-        let first = self.asked;
-        self.asked += life.asked.len();
-        let tasks = life.asked.iter().map(|asked| asked.task + 1).max().unwrap_or(0);
-        for task in 0..tasks {
-            let numbered = life.asked.iter().enumerate();
-            let mine =
-                numbered.filter(|(number, asked)| asked.task == task && self.plan.keeps(first + number));
-            executor.spawn(guest.clone().live(mine.map(|(_, asked)| *asked).collect()));
-        }
-    }
-
-    fn mend(&self) {
-        self.world.set_faults(self.case.faults());
-        self.world.set_full(false);
-        self.world.mend();
-    }
-
-    /// What must be so once all requests have ended.
-    fn judge(&self, guest: &Guest, executor: &mut Executor) {
-        executor.run().unwrap_or_else(|stuck| panic!("{stuck}"));
-        guest.assert_no_violation("at rest");
-        match self.plan.form {
-            Form::Failing => {}
-            Form::Tight => {
-                for (ask, kind, sentence) in guest.errors.borrow().iter() {
-                    assert_eq!(*kind, ErrorKind::NoSpace, "{ask:?}: {sentence}");
-                }
-            }
-            _ => guest.assert_no_error("nothing fails here"),
-        }
-        // What failed and dropped requests have left behind may still come, with the close at the latest.
-        guest.compare(executor, "at rest");
-        validate(guest, executor, "at rest");
-    }
-
-    fn close(&mut self, guest: &Guest, mut executor: Executor) -> Oracle {
-        let image = guest.image.clone();
-        let closing = executor.spawn(async move { image.close().await });
-        let closed = self.wait(&mut executor, &guest.oracle, &closing);
-        match closed {
-            Ok(()) => {
-                // What a failed write has brought to the file in part was promised to nobody.
-                let whole = self.world.failures(Kind::Write) == 0;
-                assert!(!whole || self.world.uncertain() == 0, "a clean close leaves something to be lost");
-                let leaks = match self.plan.form {
-                    Form::Mixed | Form::Serial | Form::Lives | Form::Growing if !self.killed => Leaks::None,
-                    _ => Leaks::after_crash(&self.case),
-                };
-                assert_closed(&self.world, leaks, "closed");
-                guest.oracle.take().closed()
-            }
-            Err(_) if self.world.failures(Kind::Flush) > 0 => self.lose_power(guest, executor),
-            Err(_) if self.plan.form == Form::Failing => self.kill(guest, executor),
-            Err(error) => panic!("the close failed: {error}"),
-        }
-    }
-
-    fn kill(&mut self, guest: &Guest, executor: Executor) -> Oracle {
-        drop(executor);
-        self.killed = true;
-        self.world.settle();
-        let mut oracle = guest.oracle.take();
-        oracle.model.kill();
-        oracle
-    }
-
-    /// Once a flush has failed, only a crash tells what is there: a page cache shows what the medium may not have, and what
-    /// a next process flushes does not mend that.
-    fn lose_power(&mut self, guest: &Guest, executor: Executor) -> Oracle {
-        drop(executor);
-        (self.killed, self.lost_power) = (true, true);
-        self.world = self.world.crash(self.dice.u64(..));
-        let mut oracle = guest.oracle.take();
-        oracle.model.crash();
-        oracle
-    }
-
-    /// Runs until the task is done.
-    fn wait<T>(&mut self, executor: &mut Executor, oracle: &RefCell<Oracle>, task: &Handle<T>) -> T {
+    /// Runs until the task is done, and cuts the power after each operation.
+    pub(crate) fn wait<T>(
+        &mut self,
+        executor: &mut Executor,
+        oracle: &RefCell<Oracle>,
+        task: &Handle<T>,
+    ) -> T {
         loop {
             if let Some(value) = task.take() {
                 return value;
@@ -237,8 +128,10 @@ impl Trial<'_> {
         }
     }
 
-    fn crash_after_each(&mut self, executor: &mut Executor, oracle: &Rc<RefCell<Oracle>>) {
-        while self.tick(executor, oracle) {}
+    /// The same for so many operations, or until nothing is left to be done.
+    pub(crate) fn crash_after_each(&mut self, executor: &mut Executor, oracle: &RefCell<Oracle>, most: u64) {
+        let stop = self.world.ticks().saturating_add(most);
+        while self.world.ticks() < stop && self.tick(executor, oracle) {}
     }
 
     /// Goes on to where an operation begins or ends, and cuts the power there. `false` when nothing is left to be done.

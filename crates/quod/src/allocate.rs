@@ -229,6 +229,10 @@ impl FileEnd {
             (at_least..=at_most).contains(&length),
             "{length:#x} bytes, not {at_least:#x} to {at_most:#x}"
         );
+        assert!(
+            at_least <= next.saturating_add(1 << 20),
+            "{at_least:#x} bytes, and {next:#x} handed out (D2)"
+        );
         assert!(named_end <= referenced, "entries name {named_end:#x}, noted is {referenced:#x}");
         assert!(referenced <= next, "{next:#x} would be handed out, and entries may name {referenced:#x}");
     }

@@ -1,8 +1,10 @@
 //! Making a new image.
 //!
-//! Role: an empty L1, then the header that makes the file an image, then a flush.
+//! Role: an empty L1 and what of the header lies past its first sector, then a flush, then the sector that makes the file an
+//! image, then a flush.
 //!
-//! Crash states: no image (no magic), or the whole empty image. A failure leaves an empty file.
+//! Crash states: no image (no magic), or the whole empty image; in the place of another file that one, perhaps cut or
+//! lengthened, until the first flush. A failure leaves an empty file.
 //!
 //! Absent on purpose: looking at the backing file. Whether it is there is for the caller to find out.
 
@@ -37,15 +39,18 @@ async fn fill<S: Storage>(storage: &S, header: &Header, options: &CreateOptions)
     let failed = |what: &'static str| move |source| Error::io(what, source);
     let length = header.l1_table().0 + header.geometry().table_bytes();
     storage.set_len(length, Held::NOTHING).await.map_err(failed("no room for the L1 table"))?;
-    storage.flush(Held::NOTHING).await.map_err(failed("the flush failed"))?;
     let mut start = vec![0; HEADER_BYTES];
     start.copy_from_slice(header.encode());
     start.extend(options.backing.iter().flat_map(|backing| backing.name.as_bytes().iter().copied()));
     start.resize(start.len().next_multiple_of(SECTOR as usize), 0);
-    storage
-        .write_at(0, Buffer::copy_of(&start).into())
-        .await
-        .map_err(failed("the header cannot be written"))?;
+    // The first sector makes it an image, so the rest of a long name comes before.
+    let rest = start.split_off(SECTOR as usize);
+    let no_header = failed("the header cannot be written");
+    if !rest.is_empty() {
+        storage.write_at(SECTOR, Buffer::copy_of(&rest).into()).await.map_err(no_header)?;
+    }
+    storage.flush(Held::NOTHING).await.map_err(failed("the flush failed"))?;
+    storage.write_at(0, Buffer::copy_of(&start).into()).await.map_err(no_header)?;
     storage.flush(Held::NOTHING).await.map_err(failed("the flush failed"))
 }
 
