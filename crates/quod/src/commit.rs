@@ -86,14 +86,15 @@ impl<S: Storage> Top<'_, S> {
         let turn = Arc::new(self.writer.tables.hold(index..=index).await);
         let held = Held::new(Arc::new((held.clone(), turn)));
         loop {
-            // Whoever held the entry before may have linked it.
-            if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
-                return Ok(slice);
-            }
             let l1 = self.qed.l1_slice(self.storage, at).await?;
             if l1.updates.unsettled() {
                 self.settle(&l1, &held).await?;
                 continue;
+            }
+            // Whoever held the entry before may have linked it, or others for a dropped request. This look comes last: a
+            // link that is settled between a look and the question above would be seen by neither.
+            if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
+                return Ok(slice);
             }
             // Fresh room reads as zeroes: an empty table, once the length that covers it is durable.
             let table = self.writer.end.allocate(self.storage, geometry.table_clusters(), &held).await?;
@@ -114,7 +115,8 @@ impl<S: Storage> Top<'_, S> {
         let geometry = &self.qed.geometry;
         let (index, entry) = (geometry.l1_index(at), geometry.l1_slice(at).entry);
         let l1 = self.qed.l1_slice(self.storage, at).await?;
-        if l1.entry(entry) == L2Entry::Unallocated.encode() && !l1.updates.unsettled() {
+        // In this order: what is settled between the two is published by then.
+        if !l1.updates.unsettled() && l1.entry(entry) == L2Entry::Unallocated.encode() {
             return Ok(());
         }
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
@@ -125,8 +127,9 @@ impl<S: Storage> Top<'_, S> {
 
     /// Writes a run of entries, with whatever else waits for the same slice, then publishes them.
     async fn write_entries(&self, slice: &Pinned, run: EntryRun, held: &Held) -> Result<()> {
-        let mine = slice.enqueue(run);
+        // Dropped last, also when this future is: only then is it known whether the entries stay.
         let remembered = Unsettled { writer: self.writer, slice };
+        let mine = slice.enqueue(run);
         let turn = slice.updates.turn.take().await;
         let outcome = if mine.is_settled() {
             Ok(())

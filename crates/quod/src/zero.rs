@@ -89,8 +89,11 @@ impl<S: Storage> Image<S> {
         room: Room,
     ) -> Result<u64> {
         loop {
-            // Over many slices at once only where no slice of them can have leftovers of failed requests.
-            let mapping = match top.writer.has_unsettled() {
+            // Over many slices at once only where no slice of them can have leftovers of failed requests. Asked before the
+            // look: what is settled in between, the look sees.
+            let has_unsettled = top.writer.has_unsettled();
+            let has_leftovers = has_unsettled && top.leftovers(at, len).is_some();
+            let mapping = match has_unsettled {
                 true => top.qed.lookup(top.storage, at, len).await?,
                 false => top.qed.survey(top.storage, at, len).await?,
             };
@@ -100,8 +103,8 @@ impl<S: Storage> Image<S> {
                     return Ok(mapping.len);
                 }
                 // What a failed first write left behind must not come up after these zeroes.
-                _ if top.leftovers(at, mapping.len).is_some() => {
-                    top.claim(at, mapping.len.min(top.qed.geometry.left_in_slice(at))).await?;
+                _ if has_leftovers => {
+                    top.claim(at, len.min(top.qed.geometry.left_in_slice(at))).await?;
                     continue;
                 }
                 entry => self.reads_below(entry) && wish == Wish::Zeroes,

@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) backing: bool,
     /// Slices that the cache has room for.
     pub(super) slices: usize,
+    /// Whether the first table is linked already, so that guests meet at its entries.
+    pub(super) linked: bool,
 }
 
 /// A part of the disk that is one guest's.
@@ -220,6 +222,10 @@ pub(super) fn check(world: World, scripts: &[Script]) {
     make(world, &disks.plain);
     let image = block_on(Image::open(&disks, name(), &options(world, Access::Write))).expect("it opens");
     let image = Arc::new(image);
+    if world.linked {
+        let nobodys = Buffer::copy_of(&[1; CLUSTER as usize]);
+        block_on(image.write(16 * CLUSTER, nobodys, Fua::Yes)).expect("nothing fails here");
+    }
     let threads: Vec<_> = scripts
         .iter()
         .zip(0..)
