@@ -22,7 +22,7 @@ use crate::test::{cargo, target_directory};
 pub(crate) struct Options {
     /// Only models whose name contains this
     filter: Option<String>,
-    /// Schedules of each model of the whole engine, with and without a backing file
+    /// Schedules of each model of the whole engine
     #[arg(long, default_value_t = 10_000)]
     schedules: u64,
     /// Which schedules
@@ -55,7 +55,8 @@ impl Options {
     }
 }
 
-const CHECKERS: [&str; 2] = ["loom", "shuttle"];
+/// Each checker, and what the modules are called that have its models.
+const CHECKERS: [(&str, &str); 2] = [("loom", "kernels"), ("shuttle", "schedules")];
 
 /// A model, and the program that has it.
 struct Model {
@@ -81,8 +82,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
 /// Builds and runs all models that the filter names, and prints a line for each.
 pub(crate) fn explore(root: &Path, options: &Options) -> Result<Tally> {
     let mut models = Vec::new();
-    for checker in CHECKERS {
-        models.extend(build(root, checker, options)?);
+    let filter = options.filter.as_deref().unwrap_or_default();
+    for (checker, _) in CHECKERS.into_iter().filter(|(_, own)| may_name(filter, own)) {
+        models.extend(build(root, checker, filter)?);
     }
     let outcomes = run_all(root, &models, options)?;
     let mut tally = Tally::default();
@@ -97,8 +99,14 @@ pub(crate) fn explore(root: &Path, options: &Options) -> Result<Tally> {
     Ok(tally)
 }
 
+/// Whether the filter may name models of those modules: not when it names modules of another checker.
+fn may_name(filter: &str, modules: &str) -> bool {
+    let mut others = CHECKERS.iter().filter(|(_, other)| *other != modules);
+    !others.any(|(_, other)| filter.split("::").any(|part| part == *other))
+}
+
 /// The models of one checker.
-fn build(root: &Path, checker: &'static str, options: &Options) -> Result<Vec<Model>> {
+fn build(root: &Path, checker: &'static str, filter: &str) -> Result<Vec<Model>> {
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(&format!(" --cfg quod_{checker}"));
     let built = cargo(root)
@@ -115,7 +123,6 @@ fn build(root: &Path, checker: &'static str, options: &Options) -> Result<Vec<Mo
     }
     let messages = String::from_utf8_lossy(&built.stdout);
     let program = messages.lines().find_map(executable).context("cargo names no program")?;
-    let filter = options.filter.as_deref().unwrap_or_default();
     let listed = Command::new(&program).args(["--list", "models::"]).output().context("no list of models")?;
     let names = String::from_utf8_lossy(&listed.stdout);
     let names = names.lines().filter_map(|line| line.strip_suffix(": test"));
@@ -197,6 +204,14 @@ mod tests {
         let outcome = read(said, true);
         assert!(outcome.clean);
         assert_eq!((outcome.runs, outcome.told.as_str()), (23, "schedules from seed 1"));
+    }
+
+    #[test]
+    fn a_filter_that_names_a_checkers_modules_builds_no_other() {
+        assert!(
+            may_name("models::kernels::locks", "kernels") && !may_name("models::kernels::locks", "schedules")
+        );
+        assert!(may_name("a_turn", "kernels") && may_name("a_turn", "schedules"));
     }
 
     #[test]

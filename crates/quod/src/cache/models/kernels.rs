@@ -19,7 +19,7 @@ fn run(value: u64) -> EntryRun {
 
 #[test]
 fn a_slice_that_is_pinned_is_not_evicted_and_an_evicted_one_not_pinned() {
-    explore(|| {
+    explore_within(Some(3), || {
         let pin: fn(&(Arc<Slice>, AtomicUsize)) = |(slice, users)| {
             if let Some(pinned) = Pinned::try_new(slice) {
                 users.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +152,7 @@ fn a_load_that_is_dropped_lets_another_try() {
 
 #[test]
 fn a_wait_for_a_load_that_is_dropped_costs_nobody_else_the_slice() {
-    explore_within(Some(3), || {
+    explore_within(Some(4), || {
         side_by_side(
             Cached::new(2),
             &[
@@ -191,7 +191,7 @@ fn the_first_commit_wins_by_whatever_road_it_came() {
 
 #[test]
 fn an_update_never_lands_on_an_evicted_copy() {
-    explore_within(Some(3), || {
+    explore(|| {
         let cached = Cached::new(1);
         drop(cached.get(l2(0)));
         let shared = side_by_side(

@@ -3,7 +3,7 @@
 use quod_storage::Held;
 
 use super::disk::Disk;
-use super::{begin_and_drop, block_on, explore, side_by_side};
+use super::{begin_and_drop, block_on, explore, explore_within, side_by_side};
 use crate::error::ErrorKind;
 use crate::flush::Flusher;
 use crate::sync::atomic::Ordering;
@@ -63,7 +63,7 @@ fn two_writers_and_a_flusher_owe_each_other_nothing() {
 
 #[test]
 fn a_flush_whose_future_was_dropped_is_waited_for_and_trusted_by_nobody() {
-    explore(|| {
+    explore_within(Some(5), || {
         let shared = Shared::default();
         shared.1.holding.store(1, Ordering::Release);
         side_by_side(

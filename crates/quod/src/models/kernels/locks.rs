@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{begin_and_drop, block_on, explore, side_by_side};
+use super::{begin_and_drop, block_on, explore, explore_within, side_by_side};
 use crate::gate::Gate;
 use crate::ranges::RangeLocks;
 use crate::strays::Strays;
@@ -28,7 +28,7 @@ impl Alone {
 
 #[test]
 fn a_turn_is_one_threads_at_a_time() {
-    explore(|| {
+    explore_within(Some(5), || {
         let take: fn(&(Turn, Alone)) = |(turn, alone)| {
             let guard = block_on(turn.take());
             alone.count();
@@ -41,7 +41,7 @@ fn a_turn_is_one_threads_at_a_time() {
 
 #[test]
 fn a_wait_for_a_turn_that_is_dropped_costs_nobody_else_the_wake_up() {
-    explore(|| {
+    explore_within(Some(5), || {
         let turn = Turn::default();
         let mine = Mutex::new(Some(block_on(turn.take())));
         side_by_side(
@@ -81,7 +81,7 @@ fn a_turn_lasts_until_the_kernel_lets_go_of_its_share() {
 
 #[test]
 fn nobody_is_inside_a_closed_gate() {
-    explore(|| {
+    explore_within(Some(5), || {
         let enter: fn(&(Gate, Alone, AtomicUsize)) = |(gate, _, inside)| {
             let permit = block_on(gate.enter()).expect("it is not shut");
             inside.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +103,7 @@ fn nobody_is_inside_a_closed_gate() {
 
 #[test]
 fn a_close_that_is_dropped_opens_the_gate_again() {
-    explore(|| {
+    explore_within(Some(5), || {
         let gate = Gate::default();
         let inside = Mutex::new(block_on(gate.enter()));
         let shared = side_by_side(
@@ -138,7 +138,7 @@ fn whoever_waits_at_a_gate_that_is_shut_is_told() {
 
 #[test]
 fn ranges_that_overlap_are_one_threads_at_a_time() {
-    explore(|| {
+    explore_within(Some(5), || {
         let shared = side_by_side(
             <(RangeLocks, Alone, Alone)>::default(),
             &[
