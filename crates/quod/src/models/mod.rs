@@ -21,18 +21,18 @@ use std::sync::Once;
 thread_local!(static RUNS: Cell<u64> = const { Cell::new(0) });
 
 /// Goes through a model, and tells in one line how many runs that were. Each run calls [`begin`]. A failure tells the number
-/// of the run first, since what a checker has to say about it may be the last that its process does.
+/// of the run, and ends the process.
 pub(crate) fn tell(what: &str, check: impl FnOnce()) {
     static TELL_FAILURES: Once = Once::new();
     TELL_FAILURES.call_once(|| {
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // The first panic of a model is the failure; others may follow from it.
-            match RUNS.take() {
-                0 => {}
-                run => println!("\nmodel: failed in run {run}"),
-            }
             hook(panic);
+            // The first panic of a model is the failure. What a checker makes of it afterwards may hang or abort.
+            if RUNS.get() > 0 {
+                println!("\nmodel: failed in run {}", RUNS.get());
+                std::process::exit(101);
+            }
         }));
     });
     check();
