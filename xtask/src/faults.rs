@@ -129,15 +129,18 @@ impl Fault {
         if output.status.success() {
             return Ok(None);
         }
-        let sentence = told.lines().chain(errors.lines()).skip_while(|line| !line.contains(BROKEN));
+        let sentence = told
+            .lines()
+            .chain(errors.lines())
+            .skip_while(|line| !BROKEN.iter().any(|word| line.contains(word)));
         let sentence: Vec<&str> = sentence.take(3).collect();
         ensure!(!sentence.is_empty(), "the finder failed without a finding:\n{told}{errors}");
         Ok(Some(sentence.join("\n")))
     }
 }
 
-/// What finders say first when they find something.
-const BROKEN: &str = "a law is broken";
+/// What finders say when they find something: the simulator, the models.
+const BROKEN: [&str; 2] = ["a law is broken", "FAILED in run"];
 
 #[cfg(test)]
 mod tests {
