@@ -1,7 +1,8 @@
 //! The engine in the simulated world: one seed, one trial; a crash after every storage operation.
 //!
 //! Role: a [`Plan`] names a trial; [`run`] carries it out and examines what each crash leaves; [`shrink`] makes a
-//! failing plan small. The laws that hold for every trial stand in [`examine`], [`guest`] and [`layout`].
+//! failing plan small. The laws that hold for every trial stand in `examine.rs`, `guest.rs`,
+//! `life.rs` and `layout.rs`.
 //!
 //! Invariant: a plan replays to the same operations and the same crashes. A broken law panics with a sentence: tests
 //! fail by it, and a campaign catches it and tells which plan it was.

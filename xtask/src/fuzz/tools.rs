@@ -1,6 +1,6 @@
 //! The nightly toolchain and cargo-fuzz.
 //!
-//! Role: [`ensure`] leaves with both, or with an error that says how to get them; [`build`] builds targets.
+//! Role: [`ensure()`] leaves with both, or with an error that says how to get them; [`build`] builds targets.
 //!
 //! Absent on purpose: installing a toolchain. Whoever has rustup chooses that.
 
