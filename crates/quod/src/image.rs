@@ -226,8 +226,10 @@ impl<S: Storage> Image<S> {
 
     async fn close_written(&self) -> Result<()> {
         self.strays().landed(&(0..u64::MAX)).await;
-        // A write whose future was dropped has landed, and nobody was there to note it.
-        self.flusher().wrote();
+        if self.strays().had_any() {
+            // What they wrote has landed, and nobody was there to note it.
+            self.flusher().wrote();
+        }
         let outcome = match self.way_to_write() {
             Writing::Raw { storage, .. } => self.flusher().flush(storage, &Held::NOTHING).await,
             Writing::Qed(top) => {

@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError};
 
 use quod_storage::Held;
 
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Event, Mutex, MutexGuard};
 
 /// The strays of one file.
@@ -25,6 +25,8 @@ struct List {
     /// How many there are, to be looked at without the lock: nearly always none.
     count: AtomicUsize,
     strays: Mutex<Vec<Arc<Range<u64>>>>,
+    /// There was one: nobody noted what it wrote.
+    had_any: AtomicBool,
     landed: Event,
 }
 
@@ -50,6 +52,11 @@ impl Strays {
             }
             landed.await;
         }
+    }
+
+    /// Whether there ever was one.
+    pub(crate) fn had_any(&self) -> bool {
+        self.0.had_any.load(Ordering::Acquire)
     }
 
     /// Whether there is none.
@@ -84,6 +91,7 @@ impl Drop for InPlace {
         if !self.done {
             // If the operation is over all the same, it leaves the list again with our own share of it, just below.
             let list = &self.operation.list;
+            list.had_any.store(true, Ordering::Release);
             list.lock().push(Arc::clone(&self.operation.range));
             list.count.fetch_add(1, Ordering::Release);
         }

@@ -176,6 +176,19 @@ fn a_close_waits_until_a_dropped_write_in_place_has_landed() {
 }
 
 #[test]
+fn a_close_makes_durable_what_a_dropped_write_in_place_has_brought_to_the_file() {
+    let (opener, image) = busy_disk(Backing::Raw(8 << 20));
+    opener.gate.open();
+    block_on(image.flush()).expect("a flush");
+    opener.gate.shut();
+    drop(write_later(&image, 4096, 2));
+    opener.gate.release_all();
+    let mut closing = Task::blocked(image.close());
+    advance(&opener.gate, &mut closing, Kind::Flush);
+    finish(&opener.gate, &mut closing).expect("a close");
+}
+
+#[test]
 fn a_close_cuts_off_what_a_dropped_first_write_has_made_the_file_longer_by() {
     let opener = GateOpener::new();
     let image = fresh(&opener, Path::new(DISK), Shape::small(8 << 20), None);
