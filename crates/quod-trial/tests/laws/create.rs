@@ -49,7 +49,7 @@ fn a_crash_in_create_leaves_no_image_or_the_whole() {
         executor.spawn(async move { Disk::create(&opener, disk(), &options).await.expect("it can be made") });
         let mut whole = 0;
         while executor.step() {
-            for survivors in 0..8 {
+            for survivors in 0..64 {
                 let place = format!("tick {} with survivors {survivors}", world.ticks());
                 whole += u32::from(examine(&world.crash(survivors), &place));
             }
