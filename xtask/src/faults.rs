@@ -4,7 +4,7 @@
 //! `Finder:` line names must find it there.
 //!
 //! Invariant: the tree itself is not touched. A patch that does not apply or build is a failure, like one that is not
-//! found.
+//! found; and a find is one only if the tree without the fault passes what failed with it.
 //!
 //! Absent on purpose: faults of other crates.
 
@@ -27,13 +27,30 @@ const TREE: [&str; 5] = [".cargo", "Cargo.lock", "Cargo.toml", "crates", "xtask"
 /// Built anew for each fault.
 const ENGINE: &str = "crates/quod/src/lib.rs";
 
+/// What finders say when they find something: the simulator, the models.
+const BROKEN: [&str; 2] = ["a law is broken", "FAILED in run"];
+
+/// Before the options of the trial that has failed.
+const REPLAY: &str = "replay: cargo xtask ";
+
+/// Of what a finder says, so much is shown at most.
+const MOST_LINES: usize = 8;
+
+/// What a finder has found.
+struct Found {
+    /// What it says of it.
+    sentence: String,
+    /// The chore that fails by it: one trial, or the models.
+    run: Vec<String>,
+}
+
 /// A patch, and what it says of itself.
 struct Fault {
     name: String,
     path: PathBuf,
     what: String,
     rule: String,
-    finder: Vec<String>,
+    finder: String,
 }
 
 /// Plants the faults whose names contain `name`, one after another, and tells what found each.
@@ -48,12 +65,17 @@ pub(crate) fn run(root: &Path, name: &str) -> Result<ExitCode> {
         let began = Instant::now();
         println!("{}: {} ({})", fault.name, fault.what, fault.rule);
         match fault.find(&place)? {
-            Some(found) => {
-                println!("  found in {} s by `{}`", began.elapsed().as_secs(), fault.finder.join(" "));
-                found.lines().for_each(|line| println!("  {}", line.trim()));
+            Some(Found { sentence, run }) => {
+                println!("  found in {} s by `{}`", began.elapsed().as_secs(), fault.finder);
+                sentence.lines().for_each(|line| println!("  {}", line.trim()));
+                let sound = chore(root, &run, &target_directory(root))?.output()?;
+                if !sound.status.success() {
+                    println!("  NOT BY THE FAULT: `cargo xtask {}` fails without it, too", run.join(" "));
+                    missed += 1;
+                }
             }
             None => {
-                println!("  NOT FOUND by `{}`", fault.finder.join(" "));
+                println!("  NOT FOUND by `{}`", fault.finder);
                 missed += 1;
             }
         }
@@ -82,7 +104,7 @@ impl Fault {
             path: path.to_owned(),
             what: line("Fault: ")?.to_owned(),
             rule: line("Rule: ")?.to_owned(),
-            finder: line("Finder: ")?.split_whitespace().map(str::to_owned).collect(),
+            finder: line("Finder: ")?.to_owned(),
         })
     }
 
@@ -108,39 +130,51 @@ impl Fault {
         Ok(())
     }
 
-    /// Runs the finder in the copy. What it says when it finds something; `None` when it finds nothing.
-    fn find(&self, place: &Path) -> Result<Option<String>> {
-        let tree = place.join("tree");
-        let target = place.join("target");
-        let chore = |words: &[&str]| {
-            let mut chore = cargo(&tree);
-            chore.args(["xtask"]).args(words).env("CARGO_TARGET_DIR", &target);
-            chore
-        };
-        let words: Vec<&str> = self.finder.iter().map(String::as_str).collect();
-        let output = match words.as_slice() {
-            ["sim", options @ ..] => chore(&[&["sim", "--no-shrink"], options].concat()).output()?,
-            ["models", options @ ..] => chore(&[&["models"], options].concat()).output()?,
-            _ => bail!("{}: nothing is known that finds by `{}`", self.path.display(), self.finder.join(" ")),
-        };
+    /// Runs the finder in the copy. `None` when it finds nothing.
+    fn find(&self, place: &Path) -> Result<Option<Found>> {
+        let finder = words(&self.finder);
+        let output = chore(&place.join("tree"), &finder, &place.join("target"))?.output()?;
         let told = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(!errors.contains("could not compile"), "{} does not build:\n{errors}", self.path.display());
         if output.status.success() {
             return Ok(None);
         }
-        let sentence = told
-            .lines()
-            .chain(errors.lines())
-            .skip_while(|line| !BROKEN.iter().any(|word| line.contains(word)));
-        let sentence: Vec<&str> = sentence.take(3).collect();
+        let lines = || told.lines().chain(errors.lines());
+        let sentence = sentence(lines());
         ensure!(!sentence.is_empty(), "the finder failed without a finding:\n{told}{errors}");
-        Ok(Some(sentence.join("\n")))
+        // The whole trial, not the one crash of it: without the fault, operations are counted otherwise.
+        let trial = lines().find_map(|line| line.trim().strip_prefix(REPLAY));
+        let trial = trial.and_then(|options| options.split(" --crash").next()).map(words);
+        Ok(Some(Found { sentence: sentence.join("\n"), run: trial.unwrap_or(finder) }))
     }
 }
 
-/// What finders say when they find something: the simulator, the models.
-const BROKEN: [&str; 2] = ["a law is broken", "FAILED in run"];
+/// From where a finder says that something is broken to what replays it.
+fn sentence<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let broken = lines.skip_while(|line| !BROKEN.iter().any(|word| line.contains(word)));
+    let mut sentence: Vec<&str> = broken.take(MOST_LINES).collect();
+    if let Some(last) = sentence.iter().position(|line| line.contains(REPLAY)) {
+        sentence.truncate(last + 1);
+    }
+    sentence
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// `cargo xtask` with those words, for that tree.
+fn chore(tree: &Path, words: &[String], target: &Path) -> Result<Command> {
+    let mut chore = cargo(tree);
+    chore.arg("xtask").args(words).env("CARGO_TARGET_DIR", target);
+    match words.first().map(String::as_str) {
+        Some("sim") => _ = chore.arg("--no-shrink"),
+        Some("models") => {}
+        _ => bail!("nothing is known that finds by `{}`", words.join(" ")),
+    }
+    Ok(chore)
+}
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +186,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("below the root");
         let place = tempfile::tempdir().expect("a place for the copy");
         for fault in read_all(&root.join(PATCHES)).expect("patches") {
-            assert!(["sim", "models"].contains(&fault.finder[0].as_str()), "{}", fault.name);
+            chore(root, &words(&fault.finder), place.path()).unwrap_or_else(|error| panic!("{error:#}"));
             fault.plant(root, &place.path().join("tree")).unwrap_or_else(|error| panic!("{error:#}"));
         }
     }

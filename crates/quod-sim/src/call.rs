@@ -136,7 +136,8 @@ impl Call {
                 write(file, number, at, &bytes, self.fault, dice)
             }
             Job::Zero { at, len, keep, .. } => {
-                if full && *keep && file.live.needs_room(*at, *len) {
+                // A hole may take room as well: that of the map around it.
+                if full && if *keep { file.live.needs_room(*at, *len) } else { dice.u32(..4) == 0 } {
                     self.fault = Some(Fault::NoSpace);
                 }
                 let reached = if self.fault.is_some() { *at + dice.u64(..=*len) } else { *at + *len };

@@ -30,7 +30,7 @@ pub enum Fault {
     Io,
     /// EIO, now and for every later operation of the kind.
     IoForGood,
-    /// ENOSPC. A write may have reached the disk in part.
+    /// ENOSPC. A write may have reached the disk in part; a flush has failed as by EIO.
     NoSpace,
 }
 

@@ -116,7 +116,12 @@ impl State {
             return None;
         }
         let for_good = self.dice.u32(..1000) < self.faults.for_good;
-        Some(self.remember(kind, if for_good { Fault::IoForGood } else { Fault::Io }))
+        Some(match kind {
+            _ if for_good => self.remember(kind, Fault::IoForGood),
+            // Writes that were answered before their room was found.
+            Kind::Flush if self.dice.bool() => Fault::NoSpace,
+            _ => Fault::Io,
+        })
     }
 
     fn remember(&mut self, kind: Kind, fault: Fault) -> Fault {

@@ -2,6 +2,8 @@
 //!
 //! Role: [`Asks`] makes requests for one guest's disk, by seed.
 //!
+//! Invariant: the same seed makes the same requests of the same case, whatever becomes of them.
+//!
 //! Absent on purpose: carrying them out (`guest.rs`).
 
 use fastrand::Rng;

@@ -2,6 +2,8 @@
 //!
 //! Role: makes a raw or a QED base in a world, by seed, and tells what a guest reads of it.
 //!
+//! Invariant: a base is durable before anything lies over it, and its stamps are of no write of a guest.
+//!
 //! Absent on purpose: what lies over it (`case.rs`).
 
 use std::path::Path;

@@ -2,6 +2,8 @@
 //!
 //! Role: a [`Case`] follows from a seed, and makes its disk in a new world.
 //!
+//! Invariant: a new disk is durable, and the oracle knows each of its bytes.
+//!
 //! Absent on purpose: what is done with the disk (`form.rs`, `ask.rs`).
 
 use std::fmt;

@@ -14,7 +14,8 @@ use quod_storage::Access;
 
 use crate::ask::Asks;
 use crate::case::{Case, Disk, disk};
-use crate::guest::{Guest, close, open, validate};
+use crate::compare::validate;
+use crate::guest::{Guest, close, open};
 use crate::layout::{Leaks, assert_closed, assert_crash_state, layout};
 use crate::oracle::Oracle;
 use crate::tally::Tally;

@@ -3,6 +3,8 @@
 //! Role: a [`Form`] says what disk it is, what is asked of it in each of its lives, what fails meanwhile, and how a life
 //! ends.
 //!
+//! Invariant: what a form does not name does not fail in it, and is a broken law when it does.
+//!
 //! Absent on purpose: carrying it out (`life.rs`).
 
 use std::str::FromStr;

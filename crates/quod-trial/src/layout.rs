@@ -2,6 +2,8 @@
 //!
 //! Role: reads header and tables of the file as they lie, and holds them against what a crash and a clean close may leave.
 //!
+//! Invariant: nothing is believed of the file: every entry may name anything.
+//!
 //! Absent on purpose: the engine's arithmetic and its check, but to compare with.
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! The engine in the simulated world: one seed, one trial; a crash after every storage operation.
 //!
 //! Role: a [`Plan`] names a trial; [`run`] carries it out and examines what each crash leaves; [`shrink`] makes a
-//! failing plan small. The laws that hold for every trial stand in `examine.rs`, `guest.rs`,
+//! failing plan small. The laws that hold for every trial stand in `examine.rs`, `guest.rs`, `compare.rs`,
 //! `life.rs` and `layout.rs`.
 //!
 //! Invariant: a plan replays to the same operations and the same crashes. A broken law panics with a sentence: tests
@@ -13,6 +13,7 @@
 mod ask;
 mod base;
 mod case;
+mod compare;
 mod examine;
 mod form;
 mod guest;
@@ -27,9 +28,10 @@ mod trial;
 
 pub use ask::{Ask, Asks};
 pub use case::{Case, Disk, disk};
+pub use compare::validate;
 pub use examine::{Examiner, kill_and_reopen, spawn};
 pub use form::{End, FORMS, Form};
-pub use guest::{Guest, close, open, validate};
+pub use guest::{Guest, close, open};
 pub use layout::{Leaks, assert_closed, check};
 pub use oracle::Oracle;
 pub use plan::{CrashPoint, Kept, Plan};

@@ -14,8 +14,9 @@ use quod_sim::{Executor, Faults, Kind};
 use quod_storage::Access;
 
 use crate::case::{Disk, disk};
+use crate::compare::validate;
 use crate::form::{End, Life};
-use crate::guest::{Guest, validate};
+use crate::guest::Guest;
 use crate::layout::{Leaks, assert_closed, layout};
 use crate::oracle::Oracle;
 use crate::trial::Trial;

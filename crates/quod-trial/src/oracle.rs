@@ -3,6 +3,8 @@
 //! Role: the model of its sectors, the sizes that it may have after a crash, and the number of the last write. Copied at
 //! a crash.
 //!
+//! Invariant: a crash of a copy leaves the original as it is: the trial goes on from there.
+//!
 //! Absent on purpose: judging (`quod_sim::Model`).
 
 use quod_sim::Model;

@@ -2,6 +2,8 @@
 //!
 //! Role: a [`Plan`] is all that it takes to run a trial again, and is told as the arguments that do so.
 //!
+//! Invariant: what a plan prints parses to the same plan.
+//!
 //! Absent on purpose: running it (`trial.rs`).
 
 use std::fmt;

@@ -2,6 +2,8 @@
 //!
 //! Role: [`shrink`] leaves requests out, halves first and then one by one, as long as some crash still breaks a law.
 //!
+//! Invariant: what is kept breaks the same law as before, by its sentence up to the numbers.
+//!
 //! Absent on purpose: simpler requests, and other seeds: what is left out already changes what runs when.
 
 use crate::form::Form;

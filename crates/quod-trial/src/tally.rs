@@ -2,6 +2,8 @@
 //!
 //! Role: counts trials, crash points and images, by form and by geometry; images are told apart by hash.
 //!
+//! Invariant: sums are of the images themselves: one that two forms have met counts once.
+//!
 //! Absent on purpose: verdicts: a broken law is a panic.
 
 use std::collections::{BTreeMap, HashSet};

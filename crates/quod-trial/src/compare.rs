@@ -1,0 +1,90 @@
+//! Compares a whole disk with what the model allows, and memory with the file.
+//!
+//! Role: reads everything at a moment at which nothing is under way: at rest, after an open, after a crash.
+//!
+//! Law: each sector is one that the model allows; right after a crash, what was read once stays.
+//!
+//! Absent on purpose: reads among other requests (`guest.rs`); what the tables say (`layout.rs`).
+
+use quod_sim::{Executor, Violation};
+use quod_storage::Buffer;
+
+use crate::guest::Guest;
+use crate::oracle::Oracle;
+
+impl Guest {
+    /// Reads the whole disk and compares it.
+    ///
+    /// # Panics
+    /// When a read fails or returns what it must not.
+    pub fn compare(&self, executor: &mut Executor, place: &str) {
+        self.compare_clusters(executor, false, |_| true, place);
+    }
+
+    /// Right after an open that followed a close or the death of a process: compares the disk's size, and the whole of it.
+    pub(crate) fn compare_reopened(&self, executor: &mut Executor, place: &str) {
+        self.oracle.borrow_mut().found_size(self.image.size(), place);
+        self.compare(executor, place);
+    }
+
+    /// Right after an open that followed a crash: compares the disk's size, and those clusters. What they hold is from now
+    /// on what they must hold.
+    pub(crate) fn compare_recovered(
+        &self,
+        executor: &mut Executor,
+        which: impl Fn(&Oracle, u64) -> bool,
+        place: &str,
+    ) {
+        self.oracle.borrow_mut().recovered_size(self.image.size(), place);
+        let asked = |cluster| which(&self.oracle.borrow(), cluster);
+        self.compare_clusters(executor, true, asked, place);
+    }
+
+    fn compare_clusters(
+        &self,
+        executor: &mut Executor,
+        recovered: bool,
+        which: impl Fn(u64) -> bool,
+        place: &str,
+    ) {
+        const MOST: u64 = 64 << 10;
+        let size = self.image.size();
+        let cluster = self.image.cluster_size().expect("the disk is no raw one");
+        let mut at = 0;
+        while at < size {
+            let (first, most) = (at / cluster, (MOST / cluster).max(1));
+            let run = (first..first + most).take_while(|&cluster| which(cluster)).count() as u64;
+            let len = (run * cluster).min(size - at);
+            if run > 0 {
+                let verdict = executor.block_on(self.clone().compare_range(at, len, recovered));
+                let verdict = verdict.unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
+                match verdict {
+                    Ok(Ok(())) => {}
+                    Ok(Err(violation)) => panic!("{place}: {violation}"),
+                    Err(error) => panic!("{place}: {error}"),
+                }
+            }
+            at += run.max(1) * cluster;
+        }
+    }
+
+    async fn compare_range(self, at: u64, len: u64, recovered: bool) -> quod::Result<Result<(), Violation>> {
+        let request = self.oracle.borrow_mut().model.begin_read(at, len);
+        let bytes = self.image.read(at, Buffer::zeroed(len as usize)).await?;
+        let model = &mut self.oracle.borrow_mut().model;
+        let seen = model.read(request, &bytes);
+        Ok(if recovered { seen.and(model.recovered(at, &bytes)) } else { seen })
+    }
+}
+
+/// Holds what the image keeps in memory against its file, while nothing is under way.
+///
+/// # Panics
+/// When they differ.
+pub fn validate(guest: &Guest, executor: &mut Executor, place: &str) {
+    let image = guest.image.clone();
+    let outcome = executor.block_on(async move { image.validate().await });
+    outcome
+        .unwrap_or_else(|stuck| panic!("{place}: {stuck}"))
+        .unwrap_or_else(|error| panic!("{place}: {error}"));
+}
