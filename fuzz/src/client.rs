@@ -9,7 +9,11 @@
 use arbitrary::{Result, Unstructured};
 use quod_nbd::*;
 
-use crate::nbd_server::{SIZE, WITNESS};
+/// Size of the disks that are served, in bytes.
+pub(crate) const SIZE: u64 = 256 << 10;
+
+/// The export that clients may only read.
+pub(crate) const WITNESS: &str = "witness";
 
 /// The longest conversation.
 const MOST: usize = 96 << 10;

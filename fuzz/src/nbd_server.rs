@@ -23,15 +23,9 @@ use quod::{Image, OpenOptions, Repair, block_on, check};
 use quod_export::nbd::{ExportOptions, Server, ServerOptions, Summary};
 use quod_nbd::*;
 
-use crate::client::conversation;
+use crate::client::{SIZE, WITNESS, conversation};
 use crate::memory_file::MemoryFile;
 use crate::outlive_peers;
-
-/// Size of the disks that are served, in bytes.
-pub(crate) const SIZE: u64 = 256 << 10;
-
-/// The export that clients may only read.
-pub(crate) const WITNESS: &str = "witness";
 
 /// Far beyond what any answer takes.
 const PATIENCE: Duration = Duration::from_secs(20);

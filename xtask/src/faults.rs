@@ -16,7 +16,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::test::{cargo, target_directory};
+use crate::cargo::{cargo, target_directory};
 
 /// Where the patches lie.
 const PATCHES: &str = "crates/quod/faults";

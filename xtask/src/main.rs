@@ -4,6 +4,7 @@
 //!
 //! Absent on purpose: anything that the published crates need to build or run.
 
+mod cargo;
 mod compare;
 mod faults;
 mod fuzz;

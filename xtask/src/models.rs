@@ -14,8 +14,8 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cargo::{cargo, target_directory};
 use crate::tally::Tally;
-use crate::test::{cargo, target_directory};
 
 /// What to explore, and how much of it.
 #[derive(clap::Args)]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::test::cargo;
+use crate::cargo::cargo;
 
 /// Builds the simulator with all checks on, and runs a campaign.
 pub(crate) fn run(root: &Path, options: &[OsString]) -> Result<ExitCode> {

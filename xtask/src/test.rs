@@ -2,13 +2,13 @@
 //!
 //! Invariant: the counts are the last line on standard output, and exit status 0 means that tests ran and none failed.
 
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cargo::cargo;
 use crate::tally::Tally;
 use crate::{models, peers};
 
@@ -57,16 +57,4 @@ fn run_tests(root: &Path) -> Result<Tally> {
         tally.failed = 1;
     }
     Ok(tally)
-}
-
-pub(crate) fn cargo(root: &Path) -> Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(program);
-    command.current_dir(root);
-    command
-}
-
-/// Where cargo puts what it builds.
-pub(crate) fn target_directory(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }

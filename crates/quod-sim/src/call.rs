@@ -16,10 +16,10 @@ use fastrand::Rng;
 use quod_storage::{Buffers, Extent, ExtentKind, Held};
 
 use crate::SECTOR;
-use crate::disk::Slot;
 use crate::fault::{Fault, Kind};
-use crate::job::{Delivery, Job, Reply};
+use crate::job::{Delivery, Job};
 use crate::journal::File;
+use crate::slot::{Reply, Slot};
 
 enum Stage {
     /// Passed over so often still.

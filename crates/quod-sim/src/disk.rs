@@ -13,51 +13,21 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use quod_storage::{Alignment, Buffers, Extent, Held, Storage};
 
 use crate::fault::Kind;
-use crate::job::{Answer, Delivery, Job, Reply};
+use crate::job::{Delivery, Job};
+use crate::slot::{Answer, Reply, Slot};
 use crate::world::World;
-
-/// Where an answer is left for the future that asked.
-#[derive(Default)]
-pub(crate) struct Slot(Mutex<Waiting>);
-
-#[derive(Default)]
-struct Waiting {
-    answer: Option<Answer>,
-    waker: Option<Waker>,
-    /// The future is gone.
-    abandoned: bool,
-}
-
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Answer> {
-        let mut waiting = self.lock();
-        if let Some(answer) = waiting.answer.take() {
-            return Poll::Ready(answer);
-        }
-        waiting.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
-}
 
 impl Delivery {
     /// Hands the answer over and lets go of what the operation held. No lock of the world is held here.
     pub(crate) fn deliver(self, world: &World) {
         let failed = self.answer.is_err();
-        let (waker, abandoned) = {
-            let mut waiting = self.slot.lock();
-            waiting.answer = Some(self.answer);
-            (waiting.waker.take(), waiting.abandoned)
-        };
+        let (waker, abandoned) = self.slot.fill(self.answer);
         if abandoned && failed && self.kind == Kind::Flush {
             world.flush_failed_unseen(self.file);
         }
@@ -103,11 +73,7 @@ impl Future for Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
-        let unseen = {
-            let mut waiting = self.slot.lock();
-            waiting.abandoned = true;
-            waiting.answer.take()
-        };
+        let unseen = self.slot.abandon();
         if self.kind == Kind::Flush && matches!(unseen, Some(Err(_))) {
             self.storage.world.flush_failed_unseen(self.storage.file);
         }

@@ -5,13 +5,12 @@
 //! Absent on purpose: time and effects (`call.rs`).
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
-use quod_storage::{Buffers, Extent, Held};
+use quod_storage::{Buffers, Held};
 
-use crate::disk::Slot;
 use crate::fault::Kind;
+use crate::slot::{Answer, Slot};
 
 /// What is asked of a file.
 pub(crate) enum Job {
@@ -23,16 +22,6 @@ pub(crate) enum Job {
     Extent { at: u64, len: u64 },
     Length,
 }
-
-/// What comes back.
-pub(crate) enum Reply {
-    Buffers(Buffers),
-    Done,
-    Extent(Extent),
-    Length(u64),
-}
-
-pub(crate) type Answer = io::Result<Reply>;
 
 /// An answer on its way to whoever waits for it, and what its operation held.
 pub(crate) struct Delivery {

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use crate::call::{Call, Ticket};
-use crate::disk::Slot;
 use crate::fault::{Fault, Kind};
 use crate::job::{Delivery, Job};
+use crate::slot::Slot;
 use crate::world::State;
 
 impl State {

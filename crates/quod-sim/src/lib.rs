@@ -21,6 +21,7 @@ mod model;
 mod odds;
 mod opener;
 mod sector;
+mod slot;
 mod sparse;
 pub mod stamp;
 mod violation;

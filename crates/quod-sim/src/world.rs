@@ -17,11 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fastrand::Rng;
 
 use crate::call::Call;
-use crate::disk::{SimStorage, Slot};
+use crate::disk::SimStorage;
 use crate::fault::{Fault, Faults, Kind};
 use crate::job::Job;
 use crate::journal::File;
 use crate::opener::SimOpener;
+use crate::slot::Slot;
 use crate::sparse::Sparse;
 
 pub(crate) struct State {

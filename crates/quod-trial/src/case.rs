@@ -100,7 +100,7 @@ impl Case {
     pub fn create(&self) -> (World, Oracle) {
         let world = World::new(self.seed, Faults::none());
         let shown = match self.qemu {
-            Some(which) => qemu::images()[which].install(&world, self.seed),
+            Some(which) => qemu::images()[which].install(&world, disk(), self.seed),
             None => self.make(&world),
         };
         assert_eq!(world.uncertain(), 0, "a new image is durable");

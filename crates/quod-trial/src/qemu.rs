@@ -17,7 +17,6 @@ use quod_sim::{World, stamp};
 use tempfile::TempDir;
 
 use crate::base;
-use crate::case::disk;
 
 /// How many there are.
 pub(crate) const COUNT: usize = 16;
@@ -92,14 +91,14 @@ impl Left {
     }
 
     /// Puts it into a world, by seed with bytes of somebody else behind its end. Returns what a guest reads.
-    pub(crate) fn install(&self, world: &World, seed: u64) -> Vec<u8> {
+    pub(crate) fn install(&self, world: &World, name: &Path, seed: u64) -> Vec<u8> {
         let mut dice = Rng::with_seed(seed ^ 0x7a11);
         let mut file = self.file.clone();
         let cluster = self.cluster_size as usize;
         let behind = [0, dice.usize(1..cluster), 3 * cluster, 2 * cluster + dice.usize(1..cluster)];
         let at = file.len();
         file.extend(stamp::bytes(at as u64, behind[dice.usize(..4)], BEHIND + 1));
-        world.install(disk(), &file);
+        world.install(name, &file);
         if let Some(bytes) = &self.backing {
             world.install(base::base(), bytes);
         }

@@ -24,11 +24,11 @@ pub(crate) enum Comparison {
 /// Builds the command as it is shipped, and measures.
 pub(crate) fn run(root: &Path, comparison: &Comparison) -> Result<()> {
     peers::ensure()?;
-    let status = crate::test::cargo(root).args(["build", "--release", "--package", "quod-cli"]).status()?;
+    let status = crate::cargo::cargo(root).args(["build", "--release", "--package", "quod-cli"]).status()?;
     ensure!(status.success(), "the quod command does not build");
     match comparison {
         Comparison::Cliff(arguments) => {
-            cliff::run(&crate::test::target_directory(root).join("release/quod"), arguments)
+            cliff::run(&crate::cargo::target_directory(root).join("release/quod"), arguments)
         }
     }
 }

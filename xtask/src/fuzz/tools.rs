@@ -57,7 +57,7 @@ pub(super) fn build(root: &Path, name: Option<&str>) -> Result<()> {
 
 /// Where all that is built and grown for fuzzing lies.
 pub(super) fn directory(root: &Path) -> PathBuf {
-    crate::test::target_directory(root).join("fuzz")
+    crate::cargo::target_directory(root).join("fuzz")
 }
 
 /// Where [`build`] has put a target.
