@@ -51,8 +51,10 @@ pub struct Faults {
     pub delay: u32,
     /// A read fails.
     pub read_error: u32,
-    /// A write, punch or length change fails.
+    /// A write or punch fails.
     pub write_error: u32,
+    /// A change of length fails.
+    pub length_error: u32,
     /// A flush fails.
     pub flush_error: u32,
     /// Of those failures: the device is gone for that kind of operation.
@@ -82,6 +84,7 @@ impl Faults {
             delay: 4,
             read_error: 0,
             write_error: 0,
+            length_error: 0,
             flush_error: 0,
             for_good: 0,
             full: 0,
@@ -96,7 +99,15 @@ impl Faults {
 
     /// Delays, and everything fails now and then, some of it for good.
     pub fn rotten() -> Self {
-        Faults { read_error: 5, write_error: 8, flush_error: 20, for_good: 200, full: 5, ..Faults::delays() }
+        Faults {
+            read_error: 5,
+            write_error: 8,
+            length_error: 40,
+            flush_error: 20,
+            for_good: 200,
+            full: 5,
+            ..Faults::delays()
+        }
     }
 
     /// The same delays, and nothing fails.

@@ -108,7 +108,8 @@ impl State {
         }
         let odds = match kind {
             Kind::Read => self.faults.read_error,
-            Kind::Write | Kind::SetLen => self.faults.write_error,
+            Kind::Write => self.faults.write_error,
+            Kind::SetLen => self.faults.length_error,
             Kind::Flush => self.faults.flush_error,
             Kind::Ask => 0,
         };

@@ -247,7 +247,7 @@ impl Model {
                 }
                 return Err(violation(sector_at, range.start, here, &[&initial]));
             };
-            if !sector.allowed(since).any(|allowed| allowed[range.clone()] == *here) {
+            if !sector.allows(since, &range, here) {
                 let allowed: Vec<_> = sector.allowed(since).collect();
                 return Err(violation(sector_at, range.start, here, &allowed));
             }

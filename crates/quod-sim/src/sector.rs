@@ -8,7 +8,7 @@
 //!
 //! Absent on purpose: addresses, clocks and errors (`model.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,6 +18,9 @@ pub(crate) type Bytes = [u8; SECTOR as usize];
 
 /// More candidates than this are merged by value, which forgives more.
 const MANY: usize = 24;
+
+/// More candidates than this are not followed: the sector is lost to the model.
+const TOO_MANY: usize = 4096;
 
 /// A request on the guest's disk.
 #[derive(Clone)]
@@ -73,7 +76,8 @@ use What::Write;
 #[derive(Clone)]
 struct Candidate {
     bytes: Arc<Bytes>,
-    made_of: Vec<u64>,
+    /// By number, not in the order in which they landed.
+    made_of: BTreeSet<u64>,
     /// When it ceased to be a present value.
     left: Option<u64>,
     /// A crash may bring it (back).
@@ -81,7 +85,7 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Whether it is the same value of the same requests. Once merged, these alone do not tell in which order they landed.
+    /// Whether it is the same value of the same requests.
     fn is(&self, other: &Candidate) -> bool {
         self.made_of == other.made_of && self.bytes == other.bytes
     }
@@ -93,28 +97,37 @@ pub(crate) struct Sector {
     candidates: Vec<Candidate>,
     /// When a request on it last began or ended.
     changed: u64,
+    /// That was the end of a durable discard of the whole sector: if it has cleared it, it has done so for good.
+    cleared_for_good: bool,
+    /// So many requests ran side by side that anything of them may be here, until a recovery has shown what is.
+    lost: bool,
 }
 
 impl Sector {
     pub(crate) fn holding(at: u64, bytes: Bytes) -> Self {
-        let only = Candidate { bytes: Arc::new(bytes), made_of: Vec::new(), left: None, reachable: true };
-        Sector { at, candidates: vec![only], changed: 0 }
+        let only =
+            Candidate { bytes: Arc::new(bytes), made_of: BTreeSet::new(), left: None, reachable: true };
+        Sector { at, candidates: vec![only], changed: 0, cleared_for_good: false, lost: false }
     }
 
     /// A request begins: from now on its bytes may be seen, over any present value, and below those of requests
     /// that run beside it.
     pub(crate) fn begin(&mut self, number: u64, ops: &Ops) {
         let Some(op) = ops.get(&number) else { return };
-        self.changed = op.begin;
+        (self.changed, self.cleared_for_good) = (op.begin, false);
+        // Also those that do not touch it: they may lie over one that does.
         let beside = |(other, beside): &(&u64, &Op)| {
-            **other != number && beside.writes() && beside.end.is_none() && self.touch(op, beside)
+            **other != number
+                && beside.writes()
+                && beside.end.is_none()
+                && !beside.range_in(self.at).is_empty()
         };
         let beside: Vec<(&u64, &Op)> = ops.iter().filter(beside).collect();
         let present = self.candidates.iter().filter(|c| c.left.is_none());
         let mut fresh: Vec<Candidate> = present.map(|c| self.over(c, number, op)).collect();
         // Those that run beside it land on top of it, in any order.
         let mut next = 0;
-        while next < fresh.len() && fresh.len() < MANY * MANY {
+        while next < fresh.len() && fresh.len() < TOO_MANY {
             for (other, beside) in &beside {
                 let candidate = self.over(&fresh[next], **other, beside);
                 if !fresh.iter().any(|known| known.is(&candidate)) {
@@ -123,6 +136,7 @@ impl Sector {
             }
             next += 1;
         }
+        self.lost |= next < fresh.len();
         for candidate in fresh {
             if !self.candidates.iter().any(|known| known.left.is_none() && known.is(&candidate)) {
                 self.candidates.push(candidate);
@@ -137,8 +151,10 @@ impl Sector {
         let mut bytes = *below.bytes;
         op.overlay(self.at, &mut bytes);
         let mut made_of = below.made_of.clone();
-        made_of.retain(|made| *made != number && op.range_in(self.at).len() < SECTOR as usize);
-        made_of.push(number);
+        if op.range_in(self.at).len() == SECTOR as usize {
+            made_of.clear();
+        }
+        made_of.insert(number);
         Candidate { bytes: Arc::new(bytes), made_of, left: None, reachable: true }
     }
 
@@ -148,11 +164,12 @@ impl Sector {
     }
 
     /// A write or zero write has completed: values without it are gone, but for those by requests beside it. With
-    /// `durable` (FUA) a crash does not bring them back either.
+    /// `durable` (FUA) a crash does not bring them back either. A discard may have done nothing.
     pub(crate) fn complete(&mut self, number: u64, ops: &Ops, now: u64, durable: bool) {
-        self.changed = now;
+        (self.changed, self.cleared_for_good) = (now, false);
         let Some(op) = ops.get(&number) else { return };
         if matches!(op.what, What::Discard) {
+            self.cleared_for_good = durable && op.range_in(self.at).len() == SECTOR as usize;
             return;
         }
         let stays = |candidate: &Candidate| {
@@ -170,7 +187,7 @@ impl Sector {
 
     /// A request ended without success.
     pub(crate) fn loosen(&mut self, now: u64) {
-        self.changed = now;
+        (self.changed, self.cleared_for_good) = (now, false);
     }
 
     /// A flush that began at `began` has succeeded: what had been hidden by then is out of reach.
@@ -187,6 +204,7 @@ impl Sector {
 
     /// Power is cut: everything within reach may be there.
     pub(crate) fn crash(&mut self) {
+        self.cleared_for_good = false;
         self.candidates.retain(|candidate| candidate.reachable);
         for candidate in &mut self.candidates {
             candidate.left = None;
@@ -205,10 +223,13 @@ impl Sector {
             same.left = same.left.zip(candidate.left).map(|(one, other)| one.max(other));
             same.reachable |= candidate.reachable;
             same.made_of.extend(candidate.made_of);
-            same.made_of.sort_unstable();
-            same.made_of.dedup();
         }
         self.candidates = merged;
+    }
+
+    /// Whether a read that began at `since` may return `bytes` of `range`.
+    pub(crate) fn allows(&self, since: u64, range: &Range<usize>, bytes: &[u8]) -> bool {
+        self.lost || self.allowed(since).any(|allowed| allowed[range.clone()] == *bytes)
     }
 
     /// The values that a read which began at `since` may return.
@@ -229,6 +250,12 @@ impl Sector {
     /// A read of a quiet sector saw `bytes` in `range`: present values that differ there never were. After a
     /// recovery (`for_good`) a crash does not bring them either.
     pub(crate) fn saw(&mut self, range: Range<usize>, bytes: &[u8], now: u64, for_good: bool) {
+        if let (true, true, Ok(bytes)) = (self.lost, for_good, Bytes::try_from(bytes)) {
+            *self = Sector::holding(self.at, bytes);
+            self.changed = now;
+            return;
+        }
+        let for_good = for_good || self.cleared_for_good && bytes.iter().all(|&byte| byte == 0);
         for candidate in &mut self.candidates {
             if candidate.bytes[range.clone()] != *bytes {
                 candidate.left.get_or_insert(now);

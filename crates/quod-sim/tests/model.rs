@@ -182,6 +182,27 @@ fn parts_of_a_sector_land_in_any_order_when_they_run_side_by_side() {
 }
 
 #[test]
+fn no_order_of_many_parts_side_by_side_is_forgotten() {
+    for seed in 0..200 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let mut model = flushed();
+        let mut sector = data(1)[..SECTOR as usize].to_vec();
+        let mut parts = Vec::new();
+        for sequence in 2..7 {
+            let at = dice.u64(..SECTOR - 1);
+            let bytes = stamp::bytes(at, dice.usize(1..=(SECTOR - at) as usize), sequence);
+            parts.push((model.begin_write(at, &bytes), at as usize, bytes));
+        }
+        dice.shuffle(&mut parts);
+        for (request, at, bytes) in parts {
+            model.succeed(request);
+            sector[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        assert_eq!(read(&mut model, &sector), Ok(()), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_write_that_was_given_up_may_land_until_the_next_one_completes() {
     let mut model = flushed();
     let dropped = model.begin_write(0, &data(2));

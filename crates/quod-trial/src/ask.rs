@@ -12,7 +12,7 @@ use quod::{Fua, Room};
 use crate::case::Case;
 
 /// One request, of `len` bytes from guest offset `at` where it has a range.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "fields are named as in the engine's calls, and told above")]
 pub enum Ask {
     /// A write of stamped bytes.
@@ -54,9 +54,20 @@ pub struct Asks {
     size: u64,
     cluster: u64,
     hot: Vec<u64>,
-    /// Of a hundred requests, about so many grow the disk, and so many ask for maintenance.
-    grows: u32,
-    maintains: u32,
+    /// The range of the request before.
+    last: Option<(u64, u64)>,
+    pub(crate) mix: Mix,
+}
+
+/// Of a hundred requests, about so many
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mix {
+    /// grow the disk,
+    pub(crate) grows: u32,
+    /// ask for maintenance,
+    pub(crate) maintains: u32,
+    /// come back to the range of the one before, or to what lies around it.
+    pub(crate) returns: u32,
 }
 
 impl Asks {
@@ -71,13 +82,12 @@ impl Asks {
         let borders = [last, table / cluster, case.backing.map_or(0, |(_, length)| length / cluster), 0];
         hot.extend(borders.iter().filter(|&&cluster| cluster <= last && dice.bool()));
         let grows = if dice.u32(..3) == 0 { 1 } else { 0 };
-        Asks { dice, size, cluster, hot, grows, maintains: 3 }
+        Asks { dice, size, cluster, hot, last: None, mix: Mix { grows, maintains: 3, returns: 10 } }
     }
 
-    /// With so many growths and maintenances in a hundred, for disks whose life is about them.
-    #[must_use]
-    pub fn with(self, grows: u32, maintains: u32) -> Self {
-        Asks { grows, maintains, ..self }
+    /// A cluster, unless that is more than guests ask for at a time.
+    fn long(&self) -> u64 {
+        self.cluster.min(64 << 10)
     }
 
     fn range(&mut self) -> (u64, u64) {
@@ -85,8 +95,8 @@ impl Asks {
         let start = (hot * self.cluster).saturating_sub(self.dice.u64(..2) * self.cluster);
         let (at, len) = match self.dice.u32(..6) {
             0 => (start + self.dice.u64(..self.cluster), self.dice.u64(1..1200)),
-            1 => (start, self.cluster * self.dice.u64(1..4)),
-            2 => (start + 512 * self.dice.u64(..self.cluster / 512), self.cluster * self.dice.u64(1..3)),
+            1 => (start, self.long() * self.dice.u64(1..4)),
+            2 => (start + 512 * self.dice.u64(..self.cluster / 512), self.long() * self.dice.u64(1..3)),
             _ => {
                 let sector = 512 * self.dice.u64(..self.cluster / 512);
                 (start + sector, 512 * self.dice.u64(1..9))
@@ -96,25 +106,56 @@ impl Asks {
         (at, len.min(self.size - at))
     }
 
+    /// With so many growths in a hundred.
+    #[must_use]
+    pub fn with_growths(mut self, grows: u32) -> Self {
+        self.mix.grows = grows;
+        self
+    }
+
+    /// The same range; whole clusters around it, and one more; or a sector in it.
+    fn near(&mut self, (at, len): (u64, u64)) -> (u64, u64) {
+        match self.dice.u32(..4) {
+            0 | 1 => (at, len),
+            2 => {
+                let start = at - at % self.long();
+                let end = (at + len).next_multiple_of(self.long()) + self.long();
+                (start, end.min(self.size) - start)
+            }
+            _ => {
+                let sector = at + 512 * self.dice.u64(..len.div_ceil(512));
+                (sector, 512.min(at + len - sector))
+            }
+        }
+    }
+
     /// Now and then the whole disk, many slices of tables long.
     fn or_all(&mut self, at: u64, len: u64) -> (u64, u64) {
         if self.dice.u32(..60) == 0 { (0, self.size) } else { (at, len) }
     }
 
     fn next(&mut self) -> Ask {
-        let (at, len) = self.range();
-        let fua = if self.dice.u32(..8) == 0 { Fua::Yes } else { Fua::No };
+        let Mix { grows, maintains, returns } = self.mix;
         let kind = self.dice.u32(..100);
-        if kind < self.grows {
+        if kind < grows {
             let by = 512 * self.dice.u64(1..200);
             // From here on the new end is as good a place as any; whoever asks before it is there, asks in vain.
             self.size += by;
             self.hot.push((self.size - 1) / self.cluster);
             return Ask::Grow { by };
         }
-        if kind < self.grows + self.maintains {
+        if kind < grows + maintains {
             return Ask::Maintain;
         }
+        let last = self.last.filter(|_| kind < grows + maintains + returns);
+        let (at, len) = match last {
+            Some(last) => self.near(last),
+            None => self.range(),
+        };
+        // Who comes back asks for what may have been done already.
+        let fua = self.dice.u32(..if last.is_some() { 2 } else { 8 }) == 0;
+        let fua = if fua { Fua::Yes } else { Fua::No };
+        self.last = Some((at, len));
         match self.dice.u32(..96) {
             0..40 => Ask::Write { at, len, fua },
             40..50 => {
@@ -130,6 +171,20 @@ impl Asks {
             82..85 => Ask::Status { at, len },
             _ => Ask::Flush,
         }
+    }
+
+    /// So many requests: a write, time for the image to come to rest, a write of a part of a cluster, and something else.
+    pub(crate) fn bursts(&mut self, count: usize) -> Vec<Ask> {
+        let mut asks = Vec::with_capacity(count + 6);
+        while asks.len() < count {
+            let (at, len) = self.range();
+            let somewhere = 512 * self.dice.u64(..self.size / 512);
+            asks.push(Ask::Write { at, len, fua: Fua::No });
+            asks.extend([Ask::Maintain; 3]);
+            asks.push(Ask::Write { at: somewhere, len: 512, fua: Fua::No });
+            asks.push(if self.dice.bool() { Ask::Flush } else { self.next() });
+        }
+        asks
     }
 
     /// So many requests.

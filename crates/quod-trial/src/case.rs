@@ -45,9 +45,26 @@ pub struct Case {
     pub cache_bytes: usize,
 }
 
-/// Clusters and tables; what one L2 table maps is 2 MiB, 4 MiB, 16 MiB, and more than the disk.
-const GEOMETRIES: [(u32, u32); 8] =
-    [(4096, 1), (4096, 1), (4096, 1), (4096, 2), (4096, 4), (8192, 1), (16384, 4), (65536, 4)];
+/// Clusters and tables; what one L2 table maps is 2 MiB, 4 MiB, 16 MiB, and more than the disk. A cluster of 2 MiB is
+/// copied from a backing file in two pieces.
+const GEOMETRIES: [(u32, u32); 16] = [
+    (4096, 1),
+    (4096, 1),
+    (4096, 1),
+    (4096, 1),
+    (4096, 1),
+    (4096, 1),
+    (4096, 2),
+    (4096, 2),
+    (4096, 4),
+    (4096, 4),
+    (8192, 1),
+    (8192, 1),
+    (16384, 4),
+    (16384, 4),
+    (65536, 4),
+    (2 << 20, 1),
+];
 
 impl Case {
     /// A new disk.
@@ -67,14 +84,17 @@ impl Case {
         Case { seed, cluster_size, table_size, size, backing, qemu: None, cache_bytes }
     }
 
-    /// A disk that QEMU has made, written to, and closed or left dirty.
+    /// A disk that QEMU has made, written to, and closed or left dirty; of some the end was cut off since, by a header
+    /// that says so and tables that do not.
     pub fn of_qemu(seed: u64) -> Self {
         let which = seed as usize % qemu::COUNT;
         let left = &qemu::images()[which];
+        let mut dice = Rng::with_seed(seed ^ 0xc07);
+        let size = if dice.u32(..3) == 0 { 512 * dice.u64(1000..=left.size / 512) } else { left.size };
         Case {
             cluster_size: left.cluster_size,
             table_size: left.table_size,
-            size: left.size,
+            size,
             backing: left.backing.as_ref().map(|bytes| (Format::Raw, bytes.len() as u64)),
             qemu: Some(which),
             ..Case::from_seed(seed)
@@ -100,7 +120,7 @@ impl Case {
     pub fn create(&self) -> (World, Oracle) {
         let world = World::new(self.seed, Faults::none());
         let shown = match self.qemu {
-            Some(which) => qemu::images()[which].install(&world, disk(), self.seed),
+            Some(which) => qemu::images()[which].install(&world, disk(), self.size, self.seed),
             None => self.make(&world),
         };
         assert_eq!(world.uncertain(), 0, "a new image is durable");

@@ -29,7 +29,7 @@ impl Guest {
 
     /// Right after an open that followed a crash: compares the disk's size, and those clusters. What they hold is from now
     /// on what they must hold.
-    pub(crate) fn compare_recovered(
+    pub fn compare_recovered(
         &self,
         executor: &mut Executor,
         which: impl Fn(&Oracle, u64) -> bool,
@@ -49,7 +49,7 @@ impl Guest {
     ) {
         const MOST: u64 = 64 << 10;
         let size = self.image.size();
-        let cluster = self.image.cluster_size().expect("the disk is no raw one");
+        let cluster = self.image.cluster_size().unwrap_or(4096);
         let mut at = 0;
         while at < size {
             let (first, most) = (at / cluster, (MOST / cluster).max(1));

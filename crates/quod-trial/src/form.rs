@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use fastrand::Rng;
 use quod_sim::Faults;
 
-use crate::ask::{Ask, Asks};
+use crate::ask::{Ask, Asks, Mix};
 use crate::case::Case;
 
 /// What a disk goes through.
@@ -37,10 +37,12 @@ pub enum Form {
     Qemu,
     /// Dropped futures, want of room and failures at once.
     Chaos,
+    /// Bursts of work with rest between them, in which NEED_CHECK is cleared, or not: dropped, without room, failing.
+    Idle,
 }
 
 /// All of them, in the order in which seeds take turns.
-pub const FORMS: [Form; 9] = [
+pub const FORMS: [Form; 10] = [
     Form::Mixed,
     Form::Serial,
     Form::Dropped,
@@ -50,6 +52,7 @@ pub const FORMS: [Form; 9] = [
     Form::Growing,
     Form::Qemu,
     Form::Chaos,
+    Form::Idle,
 ];
 
 /// How a life ends.
@@ -107,12 +110,13 @@ impl Form {
             Form::Growing => "growing",
             Form::Qemu => "qemu",
             Form::Chaos => "chaos",
+            Form::Idle => "idle",
         }
     }
 
     /// Whether storage may fail otherwise than for want of room.
     pub(crate) fn may_fail(self) -> bool {
-        matches!(self, Form::Failing | Form::Chaos)
+        matches!(self, Form::Failing | Form::Chaos | Form::Idle)
     }
 
     /// Whether there may be no room.
@@ -126,7 +130,12 @@ impl Form {
     }
 
     pub(crate) fn case(self, seed: u64) -> Case {
-        if self == Form::Qemu { Case::of_qemu(seed) } else { Case::from_seed(seed) }
+        match self {
+            Form::Qemu => Case::of_qemu(seed),
+            // The bit is for disks without one.
+            Form::Idle => Case { backing: None, ..Case::from_seed(seed) },
+            _ => Case::from_seed(seed),
+        }
     }
 
     /// What goes wrong while the disk is in use.
@@ -134,9 +143,16 @@ impl Form {
         let calm = case.faults();
         match self {
             Form::Tight => Faults { full: 40, full_for: 5..=80, ..calm },
-            Form::Failing => Faults { delay: calm.delay, ..Faults::rotten() },
+            Form::Failing => {
+                let read_error = [5, 50][case.seed as usize / FORMS.len() % 2];
+                Faults { delay: calm.delay, read_error, ..Faults::rotten() }
+            }
+            Form::Idle => Faults { full: 40, full_for: 1..=6, length_error: 50, write_error: 3, ..calm },
             Form::Chaos => {
-                Faults { full: 20, full_for: 5..=80, read_error: 3, write_error: 5, flush_error: 5, ..calm }
+                let scarce = Faults { full: 20, full_for: 5..=80, read_error: 3, length_error: 30, ..calm };
+                // A flush that fails stops all writes.
+                let flush_error = [0, 5, 60][case.seed as usize / FORMS.len() % 3];
+                Faults { write_error: 5, flush_error, ..scarce }
             }
             _ => calm,
         }
@@ -145,7 +161,9 @@ impl Form {
     /// What goes wrong while it is being opened.
     pub(crate) fn faults_of_open(self, case: &Case) -> Faults {
         match self.may_fail() {
-            true => Faults { flush_error: 100, write_error: 30, read_error: 3, ..case.faults() },
+            true => {
+                Faults { flush_error: 100, write_error: 30, length_error: 30, read_error: 3, ..case.faults() }
+            }
             false => case.faults(),
         }
     }
@@ -153,7 +171,7 @@ impl Form {
     /// What goes wrong while it is being closed.
     pub(crate) fn faults_of_close(self, case: &Case) -> Faults {
         match self.may_fail() {
-            true => Faults { flush_error: 200, write_error: 50, ..case.faults() },
+            true => Faults { flush_error: 200, write_error: 50, length_error: 50, ..case.faults() },
             false => case.faults(),
         }
     }
@@ -169,20 +187,24 @@ impl Form {
     fn life(self, case: &Case, requests: usize, dice: &mut Rng) -> Life {
         let tasks = match self {
             Form::Serial => 1,
+            Form::Idle => 1 + dice.usize(..2),
             _ => 1 + dice.usize(..5),
         };
         let mut asks = Asks::new(case, case.size, dice.u64(..));
         match self {
-            Form::Lives => asks = asks.with(0, 12),
-            Form::Growing => asks = asks.with(12, 4),
-            Form::Dropped => asks = asks.with(2, 12),
-            _ => {}
+            Form::Lives => asks.mix = Mix { grows: 0, maintains: 12, ..asks.mix },
+            Form::Growing => asks.mix = Mix { grows: 12, maintains: 4, ..asks.mix },
+            Form::Dropped => asks.mix = Mix { grows: 2, maintains: 12, returns: 30 },
+            Form::Failing | Form::Chaos => asks.mix = Mix { grows: 4, maintains: 8, returns: 20 },
+            Form::Qemu => asks.mix = Mix { grows: 5, ..asks.mix },
+            Form::Mixed | Form::Serial | Form::Tight | Form::Idle => {}
         }
         let may_drop = matches!(self, Form::Dropped | Form::Chaos);
-        let asked = asks.take(requests).into_iter().enumerate().map(|(number, ask)| Asked {
-            task: number % tasks,
-            ask,
-            dropped_after: (may_drop && dice.u32(..3) == 0).then(|| dice.u32(..8)),
+        let asks = if self == Form::Idle { asks.bursts(requests) } else { asks.take(requests) };
+        let asked = asks.into_iter().enumerate().map(|(number, ask)| {
+            let may_drop = may_drop || self == Form::Idle && ask == Ask::Maintain;
+            let dropped_after = (may_drop && dice.u32(..3) == 0).then(|| dice.u32(..12));
+            Asked { task: number % tasks, ask, dropped_after }
         });
         let asked = asked.collect();
         let end = if dice.u32(..3) == 0 { End::Kill } else { End::Close };

@@ -31,7 +31,7 @@ pub struct Guest {
     violations: Rc<RefCell<Vec<String>>>,
     /// Requests that have failed, and how.
     pub errors: Rc<RefCell<Vec<(Ask, ErrorKind, String)>>>,
-    /// A flush failed: nothing may be written any more.
+    /// A guest was told that nothing can be written any more.
     pub latched: Rc<Cell<bool>>,
     traced: bool,
 }
@@ -139,7 +139,7 @@ impl Guest {
             }
             Ask::Discard { at, len, fua } => {
                 let open = self.begin(|model| model.begin_discard(at, len));
-                self.changed(open, Fua::No, self.image.discard(at, len, fua).await)
+                self.changed(open, fua, self.image.discard(at, len, fua).await)
             }
             Ask::Read { at, len } => self.read(at, len).await,
             Ask::Status { at, len } => self.image.block_status(at, len).await.map(drop),
@@ -150,11 +150,14 @@ impl Guest {
         if self.traced {
             eprintln!("      guest is told: {ask:x?}: {outcome:?}");
         }
-        let writes = matches!(ask, Ask::Write { .. } | Ask::Zero { .. } | Ask::Flush | Ask::Grow { .. });
-        if latched && writes && outcome.is_ok() {
+        let reads = matches!(ask, Ask::Read { .. } | Ask::Status { .. } | Ask::Maintain);
+        if latched && !reads && outcome.is_ok() {
             self.violations.borrow_mut().push(format!("{ask:?} succeeds after a failed flush"));
         }
         if let Err(error) = outcome {
+            if ask == Ask::Flush || error.kind() == ErrorKind::Latched {
+                self.latched.set(true);
+            }
             self.errors.borrow_mut().push((ask, error.kind(), error.to_string()));
         }
     }
@@ -204,22 +207,19 @@ impl Guest {
                 self.oracle.borrow_mut().sizes.retain(|known| *known >= size);
                 Ok(())
             }
-            Err(error) => {
-                self.latched.set(true);
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
     async fn grow(&self, by: u64) -> quod::Result<()> {
         let size = self.image.size() + by;
-        self.oracle.borrow_mut().sizes.push(size);
+        self.oracle.borrow_mut().grows(size);
         match self.image.grow(size).await {
             // Another task's growth may have come first.
             Err(error) if error.kind() == ErrorKind::InvalidArgument => Ok(()),
             Err(error) => Err(error),
             Ok(()) => {
-                self.oracle.borrow_mut().model.grow(size);
+                self.oracle.borrow_mut().has_grown(size);
                 Ok(())
             }
         }

@@ -8,7 +8,7 @@
 //! fail by it, and a campaign catches it and tells which plan it was.
 //!
 //! Absent on purpose: the fault model (`quod-sim`), and faults in the engine itself: those that the trials are known to
-//! find lie as patches in `faults/`.
+//! find lie as patches in `crates/quod/faults/`.
 
 mod ask;
 mod base;

@@ -17,12 +17,26 @@ pub struct Oracle {
     pub(crate) sequence: u64,
     /// Sizes that the disk may have after a crash: the last flushed one first.
     pub(crate) sizes: Vec<u64>,
+    /// Of growths that have begun and did not end well: one may have brought its size to the header, and a close leaves that.
+    unended: Vec<u64>,
 }
 
 impl Oracle {
     /// Of a disk of which nothing is uncertain.
     pub fn new(model: Model) -> Self {
-        Oracle { sizes: vec![model.size()], model, sequence: 1 }
+        Oracle { sizes: vec![model.size()], unended: Vec::new(), model, sequence: 1 }
+    }
+
+    /// The disk is being made so large.
+    pub(crate) fn grows(&mut self, size: u64) {
+        self.sizes.push(size);
+        self.unended.push(size);
+    }
+
+    /// It is so large now.
+    pub(crate) fn has_grown(&mut self, size: u64) {
+        self.model.grow(size);
+        self.unended.retain(|unended| *unended > size);
     }
 
     /// A clean close has made everything durable.
@@ -32,7 +46,15 @@ impl Oracle {
         let flush = self.model.begin_flush();
         self.model.succeed(flush);
         self.sizes = vec![self.model.size()];
+        self.sizes.append(&mut self.unended);
         self
+    }
+
+    /// Growth of a raw disk may be there in part: a size between two that it may have is one of them.
+    pub fn allow_part_of_growth(&mut self, size: u64) {
+        if self.sizes.iter().any(|&known| known <= size) && self.sizes.iter().any(|&known| size <= known) {
+            self.sizes.push(size);
+        }
     }
 
     /// A new open has found the disk to have this size. What was not flushed may still be lost.
@@ -42,6 +64,7 @@ impl Oracle {
     pub(crate) fn found_size(&mut self, size: u64, place: &str) {
         assert!(self.sizes.contains(&size), "{place}: size {size}, allowed: {:?}", self.sizes);
         self.model.recover_size(size);
+        self.unended.clear();
     }
 
     /// The same right after a crash: it stays.

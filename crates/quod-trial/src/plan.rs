@@ -118,6 +118,7 @@ impl FromStr for Kept {
         for run in text.split(',') {
             let (first, last) = run.split_once('-').unwrap_or((run, run));
             let (first, last): (usize, usize) = (first.parse()?, last.parse()?);
+            ensure!(first <= last, "{run} is no range: it goes backwards");
             ensure!(last < 100_000, "no trial has so many requests: {last}");
             kept.extend(first..=last);
         }
@@ -138,6 +139,7 @@ mod tests {
         assert_eq!("0-2,7,9-10".parse::<Kept>().unwrap(), plan.kept.unwrap());
         assert_eq!("12:99".parse::<CrashPoint>().unwrap(), plan.only.unwrap());
         assert_eq!("none".parse::<Kept>().unwrap().to_string(), "none");
-        assert!("5-".parse::<Kept>().is_err() && "7".parse::<CrashPoint>().is_err());
+        assert!("5-".parse::<Kept>().is_err() && "9-3".parse::<Kept>().is_err());
+        assert!("7".parse::<CrashPoint>().is_err());
     }
 }

@@ -90,10 +90,12 @@ impl Left {
         Ok(Left { cluster_size, table_size, size, backing, file, shown })
     }
 
-    /// Puts it into a world, by seed with bytes of somebody else behind its end. Returns what a guest reads.
-    pub(crate) fn install(&self, world: &World, name: &Path, seed: u64) -> Vec<u8> {
+    /// Puts it into a world as a disk of `size` bytes, by seed with bytes of somebody else behind the file's end. Returns
+    /// what a guest reads.
+    pub(crate) fn install(&self, world: &World, name: &Path, size: u64, seed: u64) -> Vec<u8> {
         let mut dice = Rng::with_seed(seed ^ 0x7a11);
         let mut file = self.file.clone();
+        file[48..56].copy_from_slice(&size.to_le_bytes());
         let cluster = self.cluster_size as usize;
         let behind = [0, dice.usize(1..cluster), 3 * cluster, 2 * cluster + dice.usize(1..cluster)];
         let at = file.len();
@@ -102,7 +104,7 @@ impl Left {
         if let Some(bytes) = &self.backing {
             world.install(base::base(), bytes);
         }
-        self.shown.clone()
+        self.shown[..size as usize].to_vec()
     }
 }
 

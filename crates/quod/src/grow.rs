@@ -45,13 +45,15 @@ impl<S: Storage> Image<S> {
             return Ok(());
         }
         match &writing {
-            Writing::Raw { storage, .. } => self.blame(self.grow_raw(*storage, size, Held::new(turn)).await),
-            Writing::Qed(top) => self.blame(self.grow_qed(top, size, Held::new(turn)).await),
+            Writing::Raw { storage, .. } => self.blame(self.grow_raw(*storage, size, &Held::new(turn)).await),
+            Writing::Qed(top) => self.blame(self.grow_qed(top, size, &Held::new(turn)).await),
         }
     }
 
-    async fn grow_raw(&self, storage: &S, size: u64, held: Held) -> Result<()> {
-        let grown = storage.set_len(size, held).await;
+    /// Until the new size is noted, `held` keeps others out: to them the file would be as short as before, and a smaller
+    /// growth would cut it.
+    async fn grow_raw(&self, storage: &S, size: u64, held: &Held) -> Result<()> {
+        let grown = storage.set_len(size, held.clone()).await;
         grown.map_err(|source| Error::io(format!("the file cannot grow to {size} bytes"), source))?;
         self.flusher().wrote();
         if let LayerKind::Raw(length) = &self.layers()[0].kind {
@@ -60,7 +62,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    async fn grow_qed(&self, top: &Top<'_, S>, size: u64, held: Held) -> Result<()> {
+    async fn grow_qed(&self, top: &Top<'_, S>, size: u64, held: &Held) -> Result<()> {
         let most = top.qed.geometry.max_image_size().min(MAX_IMAGE_SIZE.into());
         if u128::from(size) > most {
             return Err(
@@ -76,8 +78,8 @@ impl<S: Storage> Image<S> {
             at = at.plus(self.clear_past_end(top, at, size - at.0).await?);
         }
         top.flusher.wrote();
-        top.flusher.flush(top.storage, &held).await?;
-        top.writer.need_check.set_image_size(top.storage, top.flusher, size, &held).await?;
+        top.flusher.flush(top.storage, held).await?;
+        top.writer.need_check.set_image_size(top.storage, top.flusher, size, held).await?;
         top.flusher.wrote();
         top.qed.set_image_size(size);
         Ok(())

@@ -214,6 +214,8 @@ impl<S: Storage> Image<S> {
         let in_place = self.strays().begin(at.0..at.0 + from.len() as u64).await;
         let written = storage.write_at(at.0, Buffers::from(from).holding(in_place.held())).await;
         in_place.done();
+        // Also when it failed: a part of it may be there to be seen, and the next flush owes that.
+        self.flusher().wrote();
         let failed = |source| Error::io(format!("data at {at} cannot be written"), source);
         let layer = &self.layers()[0];
         let from = written.map_err(|source| failed(source).in_image(&layer.name))?;
@@ -221,7 +223,6 @@ impl<S: Storage> Image<S> {
             // The last sector of the disk may be more than the file had of it.
             length.fetch_max(at.0 + from.len() as u64, Ordering::AcqRel);
         }
-        self.flusher().wrote();
         Ok(from.into_single())
     }
 }

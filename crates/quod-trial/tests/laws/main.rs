@@ -8,6 +8,7 @@ mod concurrent;
 mod create;
 mod drops;
 mod failures;
+mod raw;
 mod trials;
 
 use std::env;
@@ -33,10 +34,15 @@ fn number(name: &str) -> Option<u64> {
 /// Makes the disk of a case; tells what happens on it where that is asked for.
 fn create(case: &Case) -> (World, Oracle) {
     let (world, oracle) = case.create();
+    trace(&world);
+    (world, oracle)
+}
+
+/// Tells what happens there, where that is asked for.
+fn trace(world: &World) {
     if env::var_os("QUOD_SIM_TRACE").is_some() {
         world.trace();
     }
-    (world, oracle)
 }
 
 /// Runs a law for every seed.

@@ -27,12 +27,13 @@ pub(crate) fn tell(what: &str, check: impl FnOnce()) {
     TELL_FAILURES.call_once(|| {
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            hook(panic);
-            // The first panic of a model is the failure. What a checker makes of it afterwards may hang or abort.
+            // The first panic of a model is the failure. What a checker makes of it afterwards may hang or abort; and the
+            // small stacks that models run on have no room for a backtrace.
             if RUNS.get() > 0 {
-                println!("\nmodel: failed in run {}", RUNS.get());
+                println!("\n{panic}\nmodel: failed in run {}", RUNS.get());
                 std::process::exit(101);
             }
+            hook(panic);
         }));
     });
     check();
