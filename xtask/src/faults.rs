@@ -61,23 +61,10 @@ pub(crate) fn run(root: &Path, name: &str) -> Result<ExitCode> {
     let place = target_directory(root).join("faults");
     let mut missed = 0;
     for fault in &chosen {
-        fault.plant(root, &place.join("tree"))?;
-        let began = Instant::now();
         println!("{}: {} ({})", fault.name, fault.what, fault.rule);
-        match fault.find(&place)? {
-            Some(Found { sentence, run }) => {
-                println!("  found in {} s by `{}`", began.elapsed().as_secs(), fault.finder);
-                sentence.lines().for_each(|line| println!("  {}", line.trim()));
-                let sound = chore(root, &run, &target_directory(root))?.output()?;
-                if !sound.status.success() {
-                    println!("  NOT BY THE FAULT: `cargo xtask {}` fails without it, too", run.join(" "));
-                    missed += 1;
-                }
-            }
-            None => {
-                println!("  NOT FOUND by `{}`", fault.finder);
-                missed += 1;
-            }
+        if let Err(error) = fault.prove(root, &place) {
+            println!("  NOT FOUND: {error:#}");
+            missed += 1;
         }
     }
     println!("{} faults planted, {missed} of them not found", chosen.len());
@@ -108,6 +95,18 @@ impl Fault {
         })
     }
 
+    /// Plants it, sees it found, and sees what found it pass without it.
+    fn prove(&self, root: &Path, place: &Path) -> Result<()> {
+        self.plant(root, &place.join("tree"))?;
+        let began = Instant::now();
+        let Found { sentence, run } = self.find(place)?;
+        println!("  found in {} s by `{}`", began.elapsed().as_secs(), self.finder);
+        sentence.lines().for_each(|line| println!("  {}", line.trim()));
+        let sound = chore(root, &run, &target_directory(root))?.output()?;
+        ensure!(sound.status.success(), "`cargo xtask {}` fails without the fault, too", run.join(" "));
+        Ok(())
+    }
+
     /// Makes a fresh copy of the tree, with the fault in it.
     fn plant(&self, root: &Path, tree: &Path) -> Result<()> {
         if tree.exists() {
@@ -130,23 +129,21 @@ impl Fault {
         Ok(())
     }
 
-    /// Runs the finder in the copy. `None` when it finds nothing.
-    fn find(&self, place: &Path) -> Result<Option<Found>> {
+    /// Runs the finder in the copy.
+    fn find(&self, place: &Path) -> Result<Found> {
         let finder = words(&self.finder);
         let output = chore(&place.join("tree"), &finder, &place.join("target"))?.output()?;
         let told = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(!errors.contains("could not compile"), "{} does not build:\n{errors}", self.path.display());
-        if output.status.success() {
-            return Ok(None);
-        }
+        ensure!(!output.status.success(), "`cargo xtask {}` finds nothing", self.finder);
         let lines = || told.lines().chain(errors.lines());
         let sentence = sentence(lines());
         ensure!(!sentence.is_empty(), "the finder failed without a finding:\n{told}{errors}");
         // The whole trial, not the one crash of it: without the fault, operations are counted otherwise.
         let trial = lines().find_map(|line| line.trim().strip_prefix(REPLAY));
         let trial = trial.and_then(|options| options.split(" --crash").next()).map(words);
-        Ok(Some(Found { sentence: sentence.join("\n"), run: trial.unwrap_or(finder) }))
+        Ok(Found { sentence: sentence.join("\n"), run: trial.unwrap_or(finder) })
     }
 }
 

@@ -34,16 +34,29 @@ pub enum Ask {
 }
 
 impl Ask {
-    /// Where its range ends on the disk; 0 for requests that have none.
-    pub(crate) fn end(self) -> u64 {
+    /// Guest offset and length, where it has a range.
+    fn range(self) -> Option<(u64, u64)> {
         match self {
             Ask::Write { at, len, .. }
             | Ask::Zero { at, len, .. }
             | Ask::Discard { at, len, .. }
             | Ask::Read { at, len }
-            | Ask::Status { at, len } => at + len,
-            Ask::Flush | Ask::Maintain | Ask::Grow { .. } => 0,
+            | Ask::Status { at, len } => Some((at, len)),
+            Ask::Flush | Ask::Maintain | Ask::Grow { .. } => None,
         }
+    }
+
+    /// Where its range ends on the disk; 0 for requests that have none.
+    pub(crate) fn end(self) -> u64 {
+        self.range().map_or(0, |(at, len)| at + len)
+    }
+
+    /// The same with FUA, where it may have that.
+    fn durable(mut self) -> Self {
+        if let Ask::Write { fua, .. } | Ask::Zero { fua, .. } | Ask::Discard { fua, .. } = &mut self {
+            *fua = Fua::Yes;
+        }
+        self
     }
 }
 
@@ -54,8 +67,8 @@ pub struct Asks {
     size: u64,
     cluster: u64,
     hot: Vec<u64>,
-    /// The range of the request before.
-    last: Option<(u64, u64)>,
+    /// The last request that had a range.
+    last: Option<Ask>,
     pub(crate) mix: Mix,
 }
 
@@ -113,12 +126,13 @@ impl Asks {
         self
     }
 
-    /// The same range; whole clusters around it, and one more; or a sector in it.
-    fn near(&mut self, (at, len): (u64, u64)) -> (u64, u64) {
-        match self.dice.u32(..4) {
-            0 | 1 => (at, len),
-            2 => {
-                let start = at - at % self.long();
+    /// The same range; whole clusters around it, and one more behind or on both sides; or a sector in it.
+    fn near(&mut self, last: Ask) -> (u64, u64) {
+        let Some((at, len)) = last.range() else { return self.range() };
+        match self.dice.u32(..3) {
+            0 => (at, len),
+            1 => {
+                let start = (at - at % self.long()).saturating_sub(self.dice.u64(..2) * self.long());
                 let end = (at + len).next_multiple_of(self.long()) + self.long();
                 (start, end.min(self.size) - start)
             }
@@ -147,16 +161,15 @@ impl Asks {
         if kind < grows + maintains {
             return Ask::Maintain;
         }
-        let last = self.last.filter(|_| kind < grows + maintains + returns);
-        let (at, len) = match last {
-            Some(last) => self.near(last),
-            None => self.range(),
+        let ((at, len), kinds) = match self.last.filter(|_| kind < grows + maintains + returns) {
+            // Done already, and now to be made sure of.
+            Some(last) if self.dice.u32(..3) == 0 => return last.durable(),
+            // Zeroes over what may not have settled yet, more often than elsewhere.
+            Some(last) => (self.near(last), 20..70),
+            None => (self.range(), 0..96),
         };
-        // Who comes back asks for what may have been done already.
-        let fua = self.dice.u32(..if last.is_some() { 2 } else { 8 }) == 0;
-        let fua = if fua { Fua::Yes } else { Fua::No };
-        self.last = Some((at, len));
-        match self.dice.u32(..96) {
+        let fua = if self.dice.u32(..8) == 0 { Fua::Yes } else { Fua::No };
+        let ask = match self.dice.u32(kinds) {
             0..40 => Ask::Write { at, len, fua },
             40..50 => {
                 let room = if self.dice.bool() { Room::GiveBack } else { Room::Keep };
@@ -168,9 +181,18 @@ impl Asks {
                 Ask::Discard { at, len, fua }
             }
             57..82 => Ask::Read { at, len },
-            82..85 => Ask::Status { at, len },
-            _ => Ask::Flush,
-        }
+            // Over all slices, where there is room for few.
+            82..85 => {
+                if self.dice.bool() {
+                    Ask::Status { at: 0, len: self.size }
+                } else {
+                    Ask::Status { at, len }
+                }
+            }
+            _ => return Ask::Flush,
+        };
+        self.last = Some(ask);
+        ask
     }
 
     /// So many requests: a write, time for the image to come to rest, a write of a part of a cluster, and something else.
