@@ -119,7 +119,7 @@ impl Fault {
         ensure!(copied.success(), "the tree cannot be copied to {}", tree.display());
         let mut patch = Command::new("patch");
         patch
-            .args(["--strip=1", "--batch", "--fuzz=0", "--silent", "--input"])
+            .args(["--strip=1", "--forward", "--fuzz=0", "--silent", "--input"])
             .arg(&self.path)
             .current_dir(tree);
         let patched = patch.status().context("could not start patch (package patch)")?;
