@@ -4,7 +4,9 @@
 use fastrand::Rng;
 use quod::{Format, Fua, Room};
 use quod_sim::{Executor, Faults};
-use quod_trial::{Ask, Asks, Case, Examiner, Guest, Leaks, assert_closed, close, open, spawn, validate};
+use quod_trial::{
+    Ask, Asks, Case, Examiner, Guest, Leaks, assert_closed, close, kill_and_reopen, open, spawn, validate,
+};
 
 use crate::for_seeds;
 
@@ -116,5 +118,38 @@ fn every_await_point_of_every_request_may_be_its_last() {
                 assert!(dropped > 0 || matches!(ask, Ask::Flush | Ask::Maintain), "{ask:?} awaits nothing");
             }
         }
+    });
+}
+
+/// First writes and zero writes of one cluster in each of three tables, most of them dropped; then a close, and a look.
+#[test]
+fn what_dropped_requests_left_in_several_tables_is_not_forgotten() {
+    for_seeds(60, |seed| {
+        let mut dice = Rng::with_seed(seed ^ 0x7ab1e5);
+        let backing = if seed % 3 == 0 { Some((Format::Raw, 1 << 20)) } else { None };
+        let case =
+            Case { cluster_size: 4096, table_size: 1, size: 5 << 20, backing, ..Case::from_seed(seed) };
+        let place = format!("{case}: dropped in several tables, seed {seed}");
+        let (world, oracle) = crate::create(&case);
+        let mut executor = Executor::new(&world, seed);
+        let image = open(&case, &world, &mut executor).expect("a new image opens");
+        let guest = Guest::new(image, oracle, &world);
+        for _ in 0..40 {
+            let at = dice.u64(..3) * (2 << 20) + 4096 * dice.u64(..3);
+            let len = 4096 * dice.u64(1..3);
+            let ask = match dice.u32(..3) {
+                0 => Ask::Zero { at, len, room: Room::GiveBack, fua: Fua::No },
+                _ => Ask::Write { at, len, fua: Fua::No },
+            };
+            let polls = if dice.u32(..3) == 0 { u32::MAX } else { dice.u32(..12) };
+            let asked = guest.clone();
+            executor.block_on(async move { asked.ask_and_drop(ask, polls).await }).expect("not stuck");
+        }
+        executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
+        guest.assert_no_error(&place);
+        guest.compare(&mut executor, &place);
+        validate(&guest, &mut executor, &place);
+        close(&guest, &mut executor, &place);
+        kill_and_reopen(&case, &world, &guest, executor, &place);
     });
 }
