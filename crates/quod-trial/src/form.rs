@@ -37,7 +37,7 @@ pub enum Form {
     Qemu,
     /// Dropped futures, want of room and failures at once.
     Chaos,
-    /// Bursts of work with rest between them, in which NEED_CHECK is cleared, or not: dropped, without room, failing.
+    /// Bursts of work with rest between them, in which NEED_CHECK is cleared, or not: futures dropped, no room, failures.
     Idle,
 }
 
@@ -199,10 +199,9 @@ impl Form {
             Form::Qemu => asks.mix = Mix { grows: 5, ..asks.mix },
             Form::Mixed | Form::Serial | Form::Tight | Form::Idle => {}
         }
-        let may_drop = matches!(self, Form::Dropped | Form::Chaos);
+        let may_drop = matches!(self, Form::Dropped | Form::Chaos | Form::Idle);
         let asks = if self == Form::Idle { asks.bursts(requests) } else { asks.take(requests) };
         let asked = asks.into_iter().enumerate().map(|(number, ask)| {
-            let may_drop = may_drop || self == Form::Idle && ask == Ask::Maintain;
             let dropped_after = (may_drop && dice.u32(..3) == 0).then(|| dice.u32(..12));
             Asked { task: number % tasks, ask, dropped_after }
         });
