@@ -27,8 +27,8 @@ const TREE: [&str; 5] = [".cargo", "Cargo.lock", "Cargo.toml", "crates", "xtask"
 /// Built anew for each fault.
 const ENGINE: &str = "crates/quod/src/lib.rs";
 
-/// What finders say when they find something: the simulator, the models.
-const BROKEN: [&str; 2] = ["a law is broken", "FAILED in run"];
+/// What finders say when they find something: the simulator, the models, the laws.
+const BROKEN: [&str; 3] = ["a law is broken", "FAILED in run", "panicked at"];
 
 /// Before the options of the trial that has failed.
 const REPLAY: &str = "replay: cargo xtask ";
@@ -40,7 +40,7 @@ const MOST_LINES: usize = 8;
 struct Found {
     /// What it says of it.
     sentence: String,
-    /// The chore that fails by it: one trial, or the models.
+    /// What fails by it: one trial, or the whole finder.
     run: Vec<String>,
 }
 
@@ -102,8 +102,8 @@ impl Fault {
         let Found { sentence, run } = self.find(place)?;
         println!("  found in {} s by `{}`", began.elapsed().as_secs(), self.finder);
         sentence.lines().for_each(|line| println!("  {}", line.trim()));
-        let sound = chore(root, &run, &target_directory(root))?.output()?;
-        ensure!(sound.status.success(), "`cargo xtask {}` fails without the fault, too", run.join(" "));
+        let sound = finder_command(root, &run, &target_directory(root))?.output()?;
+        ensure!(sound.status.success(), "`{}` fails without the fault, too", run.join(" "));
         Ok(())
     }
 
@@ -132,11 +132,11 @@ impl Fault {
     /// Runs the finder in the copy.
     fn find(&self, place: &Path) -> Result<Found> {
         let finder = words(&self.finder);
-        let output = chore(&place.join("tree"), &finder, &place.join("target"))?.output()?;
+        let output = finder_command(&place.join("tree"), &finder, &place.join("target"))?.output()?;
         let told = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(!errors.contains("could not compile"), "{} does not build:\n{errors}", self.path.display());
-        ensure!(!output.status.success(), "`cargo xtask {}` finds nothing", self.finder);
+        ensure!(!output.status.success(), "`{}` finds nothing", self.finder);
         let lines = || told.lines().chain(errors.lines());
         let sentence = sentence(lines());
         ensure!(!sentence.is_empty(), "the finder failed without a finding:\n{told}{errors}");
@@ -161,16 +161,22 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// `cargo xtask` with those words, for that tree.
-fn chore(tree: &Path, words: &[String], target: &Path) -> Result<Command> {
-    let mut chore = cargo(tree);
-    chore.arg("xtask").args(words).env("CARGO_TARGET_DIR", target);
-    match words.first().map(String::as_str) {
-        Some("sim") => _ = chore.arg("--no-shrink"),
-        Some("models") => {}
+/// What a finder is run by in that tree: `sim` and `models` are chores; `laws NAME SEEDS` is a test of the trials.
+fn finder_command(tree: &Path, words: &[String], target: &Path) -> Result<Command> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut command = cargo(tree);
+    command.env("CARGO_TARGET_DIR", target);
+    match words.as_slice() {
+        ["sim", ..] => _ = command.arg("xtask").args(words).arg("--no-shrink"),
+        ["models", ..] => _ = command.arg("xtask").args(words),
+        ["laws", name, seeds] => {
+            let build =
+                ["test", "--quiet", "--profile", "trial", "--package", "quod-trial", "--test", "laws"];
+            command.args(build).arg(name).env("QUOD_SIM_SEEDS", seeds).env("RUST_BACKTRACE", "0");
+        }
         _ => bail!("nothing is known that finds by `{}`", words.join(" ")),
     }
-    Ok(chore)
+    Ok(command)
 }
 
 #[cfg(test)]
@@ -183,7 +189,8 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("below the root");
         let place = tempfile::tempdir().expect("a place for the copy");
         for fault in read_all(&root.join(PATCHES)).expect("patches") {
-            chore(root, &words(&fault.finder), place.path()).unwrap_or_else(|error| panic!("{error:#}"));
+            finder_command(root, &words(&fault.finder), place.path())
+                .unwrap_or_else(|error| panic!("{error:#}"));
             fault.plant(root, &place.path().join("tree")).unwrap_or_else(|error| panic!("{error:#}"));
         }
     }

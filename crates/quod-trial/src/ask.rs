@@ -72,14 +72,14 @@ pub struct Asks {
     pub(crate) mix: Mix,
 }
 
-/// Of a hundred requests, about so many
+/// How many of a hundred requests, about, are of a rare kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mix {
-    /// grow the disk,
+    /// Growths of the disk.
     pub(crate) grows: u32,
-    /// ask for maintenance,
+    /// Calls for maintenance.
     pub(crate) maintains: u32,
-    /// come back to the range of the one before, or to what lies around it.
+    /// Requests that come back to the range of the one before, or to what lies around it.
     pub(crate) returns: u32,
 }
 

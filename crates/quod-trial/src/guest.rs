@@ -31,7 +31,7 @@ pub struct Guest {
     violations: Rc<RefCell<Vec<String>>>,
     /// Requests that have failed, and how.
     pub errors: Rc<RefCell<Vec<(Ask, ErrorKind, String)>>>,
-    /// A guest was told that nothing can be written any more.
+    /// Somebody was told of a failed flush, or of the latch: nothing may be written any more.
     pub latched: Rc<Cell<bool>>,
     traced: bool,
 }
@@ -155,7 +155,7 @@ impl Guest {
             self.violations.borrow_mut().push(format!("{ask:?} succeeds after a failed flush"));
         }
         if let Err(error) = outcome {
-            if ask == Ask::Flush || error.kind() == ErrorKind::Latched {
+            if error.kind() == ErrorKind::Latched {
                 self.latched.set(true);
             }
             self.errors.borrow_mut().push((ask, error.kind(), error.to_string()));
@@ -201,14 +201,15 @@ impl Guest {
     pub async fn flush(&self) -> quod::Result<()> {
         let open = self.begin(Model::begin_flush);
         let size = self.image.size();
-        match self.image.flush().await {
+        let flushed = self.image.flush().await;
+        match &flushed {
             Ok(()) => {
                 open.end(Model::succeed);
                 self.oracle.borrow_mut().sizes.retain(|known| *known >= size);
-                Ok(())
             }
-            Err(error) => Err(error),
+            Err(_) => self.latched.set(true),
         }
+        flushed
     }
 
     async fn grow(&self, by: u64) -> quod::Result<()> {

@@ -22,6 +22,7 @@ fn a_plan_replays_to_the_same_images() {
 
 #[test]
 fn a_plan_with_one_crash_examines_that_one_alone() {
+    // A tick of its use: the making of the disk, and of a base of QED, counts ticks as well.
     let only = Some(CrashPoint { tick: 100, survivors: 5 });
     let (mut whole, mut part) = (Tally::default(), Tally::default());
     run(&Plan::new(Form::Mixed, 5, 1), &mut whole).unwrap();
