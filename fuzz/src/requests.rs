@@ -220,9 +220,10 @@ impl Script {
             return false;
         }
         assert_closed(&self.world, Leaks::Inside, &self.place);
+        assert_eq!(self.world.uncertain(), 0, "{}: a close leaves something to be lost", self.place);
         let image = open(&self.case, &self.world, &mut self.executor).expect("a closed image opens");
         let guest = Guest::new(image, self.guest.oracle.take().closed(), &self.world);
-        guest.compare(&mut self.executor, &self.place);
+        guest.compare_reopened(&mut self.executor, &self.place);
         close(&guest, &mut self.executor, &self.place);
         true
     }

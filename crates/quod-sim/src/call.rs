@@ -160,7 +160,7 @@ impl Call {
                 file.flushed(self.ticket.began, self.fault.is_none());
                 self.fault.map_or(Ok(()), |fault| Err(fault.error()))
             }
-            Job::Extent { .. } | Job::Length => Ok(()),
+            Job::Extent { .. } | Job::Length => self.fault.map_or(Ok(()), |fault| Err(fault.error())),
         }
     }
 

@@ -19,7 +19,7 @@ pub enum Kind {
     SetLen,
     /// `flush`.
     Flush,
-    /// `extent`, `length`: never fails by dice.
+    /// `extent`, `length`.
     Ask,
 }
 
@@ -57,6 +57,8 @@ pub struct Faults {
     pub length_error: u32,
     /// A flush fails.
     pub flush_error: u32,
+    /// A question for an extent or the length fails.
+    pub ask_error: u32,
     /// Of those failures: the device is gone for that kind of operation.
     pub for_good: u32,
     /// The file system becomes full at an operation.
@@ -86,6 +88,7 @@ impl Faults {
             write_error: 0,
             length_error: 0,
             flush_error: 0,
+            ask_error: 0,
             for_good: 0,
             full: 0,
             full_for: 5..=60,
@@ -104,6 +107,7 @@ impl Faults {
             write_error: 8,
             length_error: 40,
             flush_error: 20,
+            ask_error: 5,
             for_good: 200,
             full: 5,
             ..Faults::delays()

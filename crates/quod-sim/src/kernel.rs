@@ -111,7 +111,7 @@ impl State {
             Kind::Write => self.faults.write_error,
             Kind::SetLen => self.faults.length_error,
             Kind::Flush => self.faults.flush_error,
-            Kind::Ask => 0,
+            Kind::Ask => self.faults.ask_error,
         };
         if self.dice.u32(..1000) >= odds {
             return None;

@@ -67,6 +67,8 @@ pub struct Asks {
     size: u64,
     cluster: u64,
     hot: Vec<u64>,
+    /// By so much the disk grows now and then: what a table maps.
+    far: Option<u64>,
     /// The last request that had a range.
     last: Option<Ask>,
     pub(crate) mix: Mix,
@@ -95,7 +97,8 @@ impl Asks {
         let borders = [last, table / cluster, case.backing.map_or(0, |(_, length)| length / cluster), 0];
         hot.extend(borders.iter().filter(|&&cluster| cluster <= last && dice.bool()));
         let grows = if dice.u32(..3) == 0 { 1 } else { 0 };
-        Asks { dice, size, cluster, hot, last: None, mix: Mix { grows, maintains: 3, returns: 10 } }
+        let far = case.table_reach();
+        Asks { dice, size, cluster, hot, far, last: None, mix: Mix { grows, maintains: 3, returns: 10 } }
     }
 
     /// A cluster, unless that is more than guests ask for at a time.
@@ -152,7 +155,10 @@ impl Asks {
         let Mix { grows, maintains, returns } = self.mix;
         let kind = self.dice.u32(..100);
         if kind < grows {
-            let by = 512 * self.dice.u64(1..200);
+            let by = match self.far {
+                Some(far) if self.dice.u32(..4) == 0 => far,
+                _ => 512 * self.dice.u64(1..200),
+            };
             // From here on the new end is as good a place as any; whoever asks before it is there, asks in vain.
             self.size += by;
             self.hot.push((self.size - 1) / self.cluster);

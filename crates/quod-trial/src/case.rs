@@ -101,6 +101,25 @@ impl Case {
         }
     }
 
+    /// Whether QEMU has left it clean, so that nothing behind its end is cut.
+    pub(crate) fn is_clean_of_qemu(&self) -> bool {
+        self.qemu.is_some_and(|which| !qemu::is_dirty(which))
+    }
+
+    /// What one L2 table maps, where a disk may grow by so much in a trial.
+    pub(crate) fn table_reach(&self) -> Option<u64> {
+        const MOST: u64 = 4 << 20;
+        let cluster = u64::from(self.cluster_size);
+        let reach = cluster * u64::from(self.table_size) / 8 * cluster;
+        (reach <= MOST).then_some(reach)
+    }
+
+    /// The same disk, with a backing file that reaches a table further.
+    pub(crate) fn over_longer_backing(self) -> Self {
+        let further = self.table_reach().unwrap_or(0);
+        Case { backing: self.backing.map(|(format, length)| (format, length + further)), ..self }
+    }
+
     /// Delays, and nothing that fails.
     pub fn faults(&self) -> Faults {
         let delay = [1, 4, 4, 40][self.seed as usize / 3 % 4];

@@ -2,10 +2,12 @@
 //!
 //! Role: reads everything at a moment at which nothing is under way: at rest, after an open, after a crash.
 //!
-//! Law: each sector is one that the model allows; right after a crash, what was read once stays.
+//! Law: each sector is one that the model allows; right after a crash, what was read once stays. What is told to be zeroes
+//! reads as zeroes.
 //!
 //! Absent on purpose: reads among other requests (`guest.rs`); what the tables say (`layout.rs`).
 
+use quod::BlockKind;
 use quod_sim::{Executor, Violation};
 use quod_storage::Buffer;
 
@@ -22,7 +24,10 @@ impl Guest {
     }
 
     /// Right after an open that followed a close or the death of a process: compares the disk's size, and the whole of it.
-    pub(crate) fn compare_reopened(&self, executor: &mut Executor, place: &str) {
+    ///
+    /// # Panics
+    /// As [`compare`](Guest::compare).
+    pub fn compare_reopened(&self, executor: &mut Executor, place: &str) {
         self.oracle.borrow_mut().found_size(self.image.size(), place);
         self.compare(executor, place);
     }
@@ -71,9 +76,26 @@ impl Guest {
     async fn compare_range(self, at: u64, len: u64, recovered: bool) -> quod::Result<Result<(), Violation>> {
         let request = self.oracle.borrow_mut().model.begin_read(at, len);
         let bytes = self.image.read(at, Buffer::zeroed(len as usize)).await?;
+        self.compare_status(at, &bytes).await?;
         let model = &mut self.oracle.borrow_mut().model;
         let seen = model.read(request, &bytes);
         Ok(if recovered { seen.and(model.recovered(at, &bytes)) } else { seen })
+    }
+
+    /// Holds what block status says of a range against its bytes.
+    async fn compare_status(&self, at: u64, bytes: &[u8]) -> quod::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let run = self.image.block_status(at + done as u64, (bytes.len() - done) as u64).await?;
+            let told = &bytes[done..done + run.len as usize];
+            let has_data = matches!(run.kind, BlockKind::Data { .. });
+            assert!(
+                has_data || told.iter().all(|&byte| byte == 0),
+                "{run:?} at {at:#x} plus {done:#x} is no zeroes"
+            );
+            done += told.len();
+        }
+        Ok(())
     }
 }
 

@@ -86,7 +86,7 @@ impl Examiner {
     /// Opens what a crash has left, compares, goes on, and perhaps crashes again, in the middle of the repair or later.
     pub(crate) fn examine(&self, world: &World, oracle: &Oracle, depth: u32, seed: u64, place: &str) {
         self.tally.borrow_mut().image(world.digest());
-        assert_crash_state(world, place);
+        assert_crash_state(world, &self.case, place);
         let mut dice = Rng::with_seed(seed ^ 0xdeed);
         let may_crash = depth < CRASHES;
         if may_crash && dice.u32(..self.rarely) == 0 {
@@ -167,7 +167,7 @@ pub fn kill_and_reopen(case: &Case, world: &World, guest: &Guest, executor: Exec
     let mut executor = Executor::new(world, case.seed);
     let image = open(case, world, &mut executor).unwrap_or_else(|error| panic!("{place}: {error}"));
     let guest = Guest::new(image, oracle, world);
-    guest.compare(&mut executor, &format!("{place}, reopened"));
+    guest.compare_reopened(&mut executor, &format!("{place}, reopened"));
     close(&guest, &mut executor, place);
     assert_closed(world, Leaks::after_crash(case), place);
 }

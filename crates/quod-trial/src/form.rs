@@ -57,7 +57,7 @@ pub const FORMS: [Form; 10] = [
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// By a close.
     Close,
     /// By the death of the process, at rest or in the middle of its work.
@@ -69,8 +69,16 @@ pub enum End {
 pub(crate) struct Asked {
     pub(crate) task: usize,
     pub(crate) ask: Ask,
-    /// The future is dropped when it has been polled so often without an end.
-    pub(crate) dropped_after: Option<u32>,
+    pub(crate) dropped: Option<Dropped>,
+}
+
+/// When the future of a request that has not ended by then is dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropped {
+    /// It has been polled so often, and once more.
+    pub polls: u32,
+    /// Not yet as it waits again, but when it is woken: what it has waited for may be over, and it does not learn of it.
+    pub woken: bool,
 }
 
 /// From one open to the next.
@@ -134,6 +142,9 @@ impl Form {
             Form::Qemu => Case::of_qemu(seed),
             // The bit is for disks without one.
             Form::Idle => Case { backing: None, ..Case::from_seed(seed) },
+            Form::Growing if (seed / FORMS.len() as u64).is_multiple_of(2) => {
+                Case::from_seed(seed).over_longer_backing()
+            }
             _ => Case::from_seed(seed),
         }
     }
@@ -152,7 +163,7 @@ impl Form {
                 let scarce = Faults { full: 20, full_for: 5..=80, read_error: 3, length_error: 30, ..calm };
                 // A flush that fails stops all writes.
                 let flush_error = [0, 5, 60][case.seed as usize / FORMS.len() % 3];
-                Faults { write_error: 5, flush_error, ..scarce }
+                Faults { write_error: 5, flush_error, ask_error: 3, ..scarce }
             }
             _ => calm,
         }
@@ -202,8 +213,9 @@ impl Form {
         let may_drop = matches!(self, Form::Dropped | Form::Chaos | Form::Idle);
         let asks = if self == Form::Idle { asks.bursts(requests) } else { asks.take(requests) };
         let asked = asks.into_iter().enumerate().map(|(number, ask)| {
-            let dropped_after = (may_drop && dice.u32(..3) == 0).then(|| dice.u32(..12));
-            Asked { task: number % tasks, ask, dropped_after }
+            let polls = (may_drop && dice.u32(..3) == 0).then(|| dice.u32(..12));
+            let dropped = polls.map(|polls| Dropped { polls, woken: dice.u32(..3) == 0 });
+            Asked { task: number % tasks, ask, dropped }
         });
         let asked = asked.collect();
         let end = if dice.u32(..3) == 0 { End::Kill } else { End::Close };

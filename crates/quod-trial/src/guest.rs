@@ -18,7 +18,7 @@ use quod_storage::{Access, Buffer};
 
 use crate::ask::Ask;
 use crate::case::{Case, Disk, disk};
-use crate::form::Asked;
+use crate::form::{Asked, Dropped};
 use crate::oracle::Oracle;
 
 /// Requests of any number of tasks on one open image.
@@ -31,7 +31,7 @@ pub struct Guest {
     violations: Rc<RefCell<Vec<String>>>,
     /// Requests that have failed, and how.
     pub errors: Rc<RefCell<Vec<(Ask, ErrorKind, String)>>>,
-    /// Somebody was told of a failed flush, or of the latch: nothing may be written any more.
+    /// Somebody's flush has failed, or a request was refused for the latch: nothing may be written any more.
     pub latched: Rc<Cell<bool>>,
     traced: bool,
 }
@@ -109,17 +109,17 @@ impl Guest {
 
     /// As [`work`](Guest::work), with some futures dropped on the way.
     pub(crate) async fn live(self, asked: Vec<Asked>) {
-        for Asked { ask, dropped_after, .. } in asked {
-            match dropped_after {
+        for Asked { ask, dropped, .. } in asked {
+            match dropped {
                 None => self.ask(ask).await,
-                Some(polls) => _ = self.ask_and_drop(ask, polls).await,
+                Some(dropped) => _ = self.ask_and_drop(ask, dropped).await,
             }
         }
     }
 
-    /// One request, dropped when it has been polled `polls` times and once more without an end. Tells whether it has ended.
-    pub async fn ask_and_drop(&self, ask: Ask, polls: u32) -> bool {
-        drop_after(polls, self.ask(ask)).await
+    /// One request, dropped unless it ends before that. Tells whether it has ended.
+    pub async fn ask_and_drop(&self, ask: Ask, dropped: Dropped) -> bool {
+        unless_dropped(dropped, self.ask(ask)).await
     }
 
     /// One request. One that reaches past the disk's end as it is now is left out.
@@ -227,17 +227,20 @@ impl Guest {
     }
 }
 
-/// Polls a future so often and once more; when it has not ended by then, drops it. Tells whether it has ended.
-async fn drop_after(polls: u32, future: impl Future<Output = ()>) -> bool {
+/// Drops a future unless it ends before that. Tells whether it has ended.
+async fn unless_dropped(dropped: Dropped, future: impl Future<Output = ()>) -> bool {
     let mut future = Box::pin(future);
-    let mut left = polls;
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Pending if left > 0 => {
-            left -= 1;
-            Poll::Pending
+    let Dropped { polls, woken } = dropped;
+    let mut left = u64::from(polls) + 1;
+    std::future::poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(false);
         }
-        Poll::Pending => Poll::Ready(false),
-        Poll::Ready(()) => Poll::Ready(true),
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Pending if left > 0 || woken => Poll::Pending,
+            outcome => Poll::Ready(outcome.is_ready()),
+        }
     })
     .await
 }

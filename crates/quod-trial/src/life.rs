@@ -125,11 +125,10 @@ impl Trial<'_> {
             Ok(()) => {
                 assert_eq!(self.flushes_failed(), 0, "the close succeeds in spite of a failed flush");
                 assert!(!guest.latched.get(), "the close succeeds in spite of a latch");
-                // What a failed write has brought to the file in part was promised to nobody.
-                let whole = self.world.failures(Kind::Write) == 0;
-                assert!(!whole || self.world.uncertain() == 0, "a clean close leaves something to be lost");
-                let leaks = match self.plan.form.leaks() || self.killed {
-                    true => Leaks::after_crash(&self.case),
+                assert_eq!(self.world.uncertain(), 0, "a clean close leaves something to be lost");
+                let leaks = match self.plan.form.leaks() {
+                    _ if self.killed || self.case.qemu.is_some() => Leaks::after_crash(&self.case),
+                    true => Leaks::Inside,
                     false => Leaks::None,
                 };
                 assert_closed(&self.world, leaks, "closed");

@@ -19,18 +19,21 @@ pub struct Oracle {
     pub(crate) sizes: Vec<u64>,
     /// Of growths that have begun and did not end well: one may have brought its size to the header, and a close leaves that.
     unended: Vec<u64>,
+    /// No growth was asked for since a clean close.
+    is_closed: bool,
 }
 
 impl Oracle {
     /// Of a disk of which nothing is uncertain.
     pub fn new(model: Model) -> Self {
-        Oracle { sizes: vec![model.size()], unended: Vec::new(), model, sequence: 1 }
+        Oracle { sizes: vec![model.size()], model, sequence: 1, ..Oracle::default() }
     }
 
     /// The disk is being made so large.
     pub(crate) fn grows(&mut self, size: u64) {
         self.sizes.push(size);
         self.unended.push(size);
+        self.is_closed = false;
     }
 
     /// It is so large now.
@@ -47,6 +50,7 @@ impl Oracle {
         self.model.succeed(flush);
         self.sizes = vec![self.model.size()];
         self.sizes.append(&mut self.unended);
+        self.is_closed = true;
         self
     }
 
@@ -57,22 +61,32 @@ impl Oracle {
         }
     }
 
-    /// A new open has found the disk to have this size. What was not flushed may still be lost.
+    /// A new open, after a close or the death of a process, has found the disk to have this size. What was completed is
+    /// there; what was not flushed may still be lost.
     ///
     /// # Panics
     /// When it cannot have it.
     pub(crate) fn found_size(&mut self, size: u64, place: &str) {
-        assert!(self.sizes.contains(&size), "{place}: size {size}, allowed: {:?}", self.sizes);
-        self.model.recover_size(size);
-        self.unended.clear();
+        let completed = self.model.size();
+        assert!(size >= completed, "{place}: size {size}, and it had grown to {completed}");
+        if self.is_closed {
+            return self.recovered_size(size, place);
+        }
+        self.has_size(size, place);
     }
 
-    /// The same right after a crash: it stays.
+    /// A new open, after a crash, has found the disk to have this size: it stays.
     ///
     /// # Panics
     /// When no crash can have left it so.
     pub(crate) fn recovered_size(&mut self, size: u64, place: &str) {
-        self.found_size(size, place);
+        self.has_size(size, place);
         self.sizes = vec![size];
+    }
+
+    fn has_size(&mut self, size: u64, place: &str) {
+        assert!(self.sizes.contains(&size), "{place}: size {size}, allowed: {:?}", self.sizes);
+        self.model.recover_size(size);
+        self.unended.clear();
     }
 }

@@ -49,6 +49,11 @@ pub(crate) fn images() -> &'static [Left] {
     })
 }
 
+/// Whether that image was left by a sudden death; NEED_CHECK tells so where there is no backing file.
+pub(crate) fn is_dirty(which: usize) -> bool {
+    which / 4 % 2 == 1
+}
+
 /// Makes them, where trials are to come that need them.
 ///
 /// # Panics
@@ -61,7 +66,7 @@ impl Left {
     /// By its number: geometry, whether it is dirty, whether it has a backing file.
     fn make(which: usize) -> Result<Left> {
         let (cluster_size, table_size) = GEOMETRIES[which % 4];
-        let dirty = which / 4 % 2 == 1;
+        let dirty = is_dirty(which);
         let mut dice = Rng::with_seed(which as u64);
         let size = 512 * dice.u64(5000..9000);
         let backing =

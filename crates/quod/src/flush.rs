@@ -22,7 +22,7 @@ use crate::turn::Turn;
 pub(crate) struct Flusher {
     turn: Turn,
     flights: Mutex<Flights>,
-    /// A write completed since the last flush began.
+    /// Something changed since the last flush began.
     unflushed: AtomicBool,
     latched: OnceLock<String>,
 }
@@ -36,9 +36,10 @@ struct Flights {
 }
 
 impl Flusher {
-    /// Notes a write that is about to be reported as complete.
+    /// Notes a change that the next flush owes: one that is about to be reported as complete, and one that failed or whose
+    /// future was dropped, as soon as it is over.
     pub(crate) fn wrote(&self) {
-        // With its pair in `begin`: either the flush that begins now comes after the write, or this sees its mark taken
+        // With its pair in `begin`: either the flush that begins now comes after the change, or this sees its mark taken
         // back. Looked at first, so that the line stays shared between cores.
         fence(Ordering::SeqCst);
         if !self.unflushed.load(Ordering::Relaxed) {

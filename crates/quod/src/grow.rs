@@ -3,15 +3,19 @@
 //! Role: what lies past the old end must not show, whether in the old last cluster, by stray entries, or in a longer
 //! backing file; once that is durable, the new size is written (D11).
 //!
-//! Crash states: the old size or the new one. Entries past the end are not reached under the old one.
+//! Crash states: the old size or the new one; of a raw disk perhaps one between. Entries past the end are not reached under
+//! the old one. The size of a disk is changed in place: one whose future was dropped is a stray (`strays.rs`).
 //!
 //! Absent on purpose: shrinking.
+
+use std::sync::Arc;
 
 use quod_storage::{Held, Storage};
 
 use crate::commit::{NewEntries, Top};
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::{MAX_IMAGE_SIZE, SECTOR};
+use crate::header::HEADER_BYTES;
 use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
 use crate::options::Room;
@@ -21,7 +25,8 @@ use crate::units::GuestOffset;
 use crate::zero::Wish;
 
 impl<S: Storage> Image<S> {
-    /// Makes the disk `size` bytes long; the new part reads as zeroes. Crash states: the old size or the new one (D11).
+    /// Makes the disk `size` bytes long; the new part reads as zeroes. Crash states: the old size or the new one (D11); of a
+    /// raw disk perhaps one between.
     ///
     /// # Errors
     /// `InvalidArgument` when `size` is smaller than the disk, no multiple of 512, or more than the image's geometry can
@@ -53,9 +58,10 @@ impl<S: Storage> Image<S> {
     /// Until the new size is noted, `held` keeps others out: to them the file would be as short as before, and a smaller
     /// growth would cut it.
     async fn grow_raw(&self, storage: &S, size: u64, held: &Held) -> Result<()> {
-        let grown = storage.set_len(size, held.clone()).await;
+        let growth = self.strays().begin(self.size()..u64::MAX).await;
+        let grown = storage.set_len(size, Held::new(Arc::new((held.clone(), growth.held())))).await;
+        growth.done();
         grown.map_err(|source| Error::io(format!("the file cannot grow to {size} bytes"), source))?;
-        self.flusher().wrote();
         if let LayerKind::Raw(length) = &self.layers()[0].kind {
             length.fetch_max(size, Ordering::AcqRel);
         }
@@ -79,8 +85,11 @@ impl<S: Storage> Image<S> {
         }
         top.flusher.wrote();
         top.flusher.flush(top.storage, held).await?;
-        top.writer.need_check.set_image_size(top.storage, top.flusher, size, held).await?;
-        top.flusher.wrote();
+        let growth = self.strays().begin(0..HEADER_BYTES as u64).await;
+        let held = Held::new(Arc::new((held.clone(), growth.held())));
+        let written = top.writer.need_check.set_image_size(top.storage, top.flusher, size, &held).await;
+        growth.done();
+        written?;
         top.qed.set_image_size(size);
         Ok(())
     }

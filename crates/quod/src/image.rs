@@ -38,7 +38,7 @@ pub struct Image<S> {
 /// What all handles of an image share. Owns no storage.
 struct Shared {
     layers: Vec<Layer>,
-    flusher: Flusher,
+    flusher: Arc<Flusher>,
     strays: Strays,
     /// For one grow at a time.
     growing: Turn,
@@ -104,10 +104,11 @@ impl<S: Storage> Image<S> {
         options: &OpenOptions,
     ) -> Result<Self> {
         let Opened { layers, storages, writer, guard } = chain::open(opener, name, options).await?;
+        let flusher = Arc::default();
         let shared = Shared {
             layers,
-            flusher: Flusher::default(),
-            strays: Strays::default(),
+            strays: Strays::new(Arc::clone(&flusher)),
+            flusher,
             growing: Turn::default(),
             writer,
             guard,
@@ -226,10 +227,6 @@ impl<S: Storage> Image<S> {
 
     async fn close_written(&self) -> Result<()> {
         self.strays().landed(&(0..u64::MAX)).await;
-        if self.strays().had_any() {
-            // What they wrote has landed, and nobody was there to note it.
-            self.flusher().wrote();
-        }
         let outcome = match self.way_to_write() {
             Writing::Raw { storage, .. } => self.flusher().flush(storage, &Held::NOTHING).await,
             Writing::Qed(top) => {

@@ -1,9 +1,11 @@
-//! Writes in place whose future was dropped while the kernel still worked on them.
+//! Changes in place, and those of them whose future was dropped while the kernel still worked on them.
 //!
 //! Role: such a stray may land at any moment, so a later write or punch of the same bytes waits until it has: an old
-//! value must never come back over a newer one (rule D13).
+//! value must never come back over a newer one (rule D13). And every change in place is noted when it is over, however
+//! it ended: the next flush owes it (D8).
 //!
-//! Invariant: a range is listed from the moment its future is dropped until its operation lets go of its [`Held`].
+//! Invariant: a range is listed from the moment its future is dropped until its operation lets go of its [`Held`] and has
+//! been noted.
 //!
 //! Absent on purpose: order between writes that are all still awaited: that is the guest's business. Reads do not
 //! wait: until a stray has landed, either value is right.
@@ -13,24 +15,23 @@ use std::sync::{Arc, PoisonError};
 
 use quod_storage::Held;
 
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::flush::Flusher;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Event, Mutex, MutexGuard};
 
 /// The strays of one file.
-#[derive(Default)]
 pub(crate) struct Strays(Arc<List>);
 
-#[derive(Default)]
 struct List {
+    /// Of the same file.
+    flusher: Arc<Flusher>,
     /// How many there are, to be looked at without the lock: nearly always none.
     count: AtomicUsize,
     strays: Mutex<Vec<Arc<Range<u64>>>>,
-    /// There was one: nobody noted what it wrote.
-    had_any: AtomicBool,
     landed: Event,
 }
 
-/// A write in place that is being waited for. Dropped before [`done`](InPlace::done), it leaves a stray behind.
+/// A change in place that is being waited for. Dropped before [`done`](InPlace::done), it leaves a stray behind.
 pub(crate) struct InPlace {
     operation: Arc<Operation>,
     done: bool,
@@ -43,6 +44,12 @@ struct Operation {
 }
 
 impl Strays {
+    /// None yet, of the file that is flushed there.
+    pub(crate) fn new(flusher: Arc<Flusher>) -> Self {
+        let (count, strays, landed) = (AtomicUsize::new(0), Mutex::default(), Event::default());
+        Strays(Arc::new(List { flusher, count, strays, landed }))
+    }
+
     /// Waits until no stray is left in the range of the file. Cancel-safe.
     pub(crate) async fn landed(&self, range: &Range<u64>) {
         while self.0.count.load(Ordering::Acquire) > 0 {
@@ -54,17 +61,12 @@ impl Strays {
         }
     }
 
-    /// Whether there ever was one.
-    pub(crate) fn had_any(&self) -> bool {
-        self.0.had_any.load(Ordering::Acquire)
-    }
-
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
 
-    /// Begins a write in place, once no stray can land on it any more.
+    /// Begins a change in place, once no stray can land on it any more.
     pub(crate) async fn begin(&self, range: Range<u64>) -> InPlace {
         self.landed(&range).await;
         InPlace {
@@ -80,8 +82,9 @@ impl InPlace {
         Held::new(Arc::clone(&self.operation))
     }
 
-    /// The operation is over.
+    /// The operation is over, well or not: readers may have seen a part of one that failed.
     pub(crate) fn done(mut self) {
+        self.operation.list.flusher.wrote();
         self.done = true;
     }
 }
@@ -91,7 +94,6 @@ impl Drop for InPlace {
         if !self.done {
             // If the operation is over all the same, it leaves the list again with our own share of it, just below.
             let list = &self.operation.list;
-            list.had_any.store(true, Ordering::Release);
             list.lock().push(Arc::clone(&self.operation.range));
             list.count.fetch_add(1, Ordering::Release);
         }
@@ -105,6 +107,7 @@ impl Drop for Operation {
         }
         let mut strays = self.list.lock();
         if let Some(place) = strays.iter().position(|stray| Arc::ptr_eq(stray, &self.range)) {
+            self.list.flusher.wrote();
             strays.swap_remove(place);
             self.list.count.fetch_sub(1, Ordering::Release);
             self.list.landed.notify(usize::MAX);
@@ -123,13 +126,17 @@ mod tests {
     use super::*;
     use futures_lite::future::{block_on, poll_once};
 
+    fn strays() -> Strays {
+        Strays::new(Arc::default())
+    }
+
     fn is_free(strays: &Strays, range: Range<u64>) -> bool {
         block_on(poll_once(strays.landed(&range))).is_some()
     }
 
     #[test]
     fn a_dropped_write_keeps_its_range_until_the_kernel_lets_go() {
-        let strays = Strays::default();
+        let strays = strays();
         let write = block_on(strays.begin(100..200));
         let kernel = write.held();
         assert!(is_free(&strays, 100..200), "whoever still waits orders its writes itself");
@@ -142,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_write_that_is_over_leaves_nothing() {
-        let strays = Strays::default();
+        let strays = strays();
         block_on(strays.begin(0..10)).done();
         drop(block_on(strays.begin(0..10)));
         assert!(is_free(&strays, 0..10));
@@ -151,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_waiter_is_woken_when_the_stray_has_landed() {
-        let strays = Arc::new(Strays::default());
+        let strays = Arc::new(strays());
         let write = block_on(strays.begin(0..10));
         let kernel = write.held();
         drop(write);

@@ -128,6 +128,7 @@ impl<S: Storage> Image<S> {
         } else {
             fresh.write(top, at.0, content).await
         };
+        top.flusher.wrote();
         let content = match written {
             Ok(content) => content,
             Err(error) => {
@@ -138,7 +139,6 @@ impl<S: Storage> Image<S> {
                 return Err(error);
             }
         };
-        top.flusher.wrote();
         top.commit(first, clusters, NewEntries::Data(room), held).await?;
         Ok(content)
     }
@@ -214,8 +214,6 @@ impl<S: Storage> Image<S> {
         let in_place = self.strays().begin(at.0..at.0 + from.len() as u64).await;
         let written = storage.write_at(at.0, Buffers::from(from).holding(in_place.held())).await;
         in_place.done();
-        // Also when it failed: a part of it may be there to be seen, and the next flush owes that.
-        self.flusher().wrote();
         let failed = |source| Error::io(format!("data at {at} cannot be written"), source);
         let layer = &self.layers()[0];
         let from = written.map_err(|source| failed(source).in_image(&layer.name))?;

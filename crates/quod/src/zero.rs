@@ -161,8 +161,6 @@ impl<S: Storage> Image<S> {
             Room::Keep => storage.write_zeroes(at.0, len, in_place.held()).await,
         };
         in_place.done();
-        // Also when it failed: a part of it may be there to be seen, and the next flush owes that.
-        self.flusher().wrote();
         let failed = |source| Error::io(format!("{len} bytes at {at} cannot be cleared"), source);
         cleared.map_err(|source| failed(source).in_image(&self.layers()[0].name))
     }

@@ -93,7 +93,11 @@ impl Chaos {
         let image = self.guest.image.clone();
         let closing = self.executor.spawn(async move { image.close().await.is_ok() });
         self.storm(60, 10);
-        self.executor.cancel(closing.task());
+        match closing.take() {
+            Some(true) => assert_closed(&self.world, Leaks::Inside, &self.place),
+            Some(false) => {}
+            None => _ = self.executor.cancel(closing.task()),
+        }
         self.crash();
     }
 

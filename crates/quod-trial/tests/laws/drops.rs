@@ -3,9 +3,10 @@
 
 use fastrand::Rng;
 use quod::{Format, Fua, Room};
-use quod_sim::{Executor, Faults};
+use quod_sim::{Executor, Faults, World};
 use quod_trial::{
-    Ask, Asks, Case, Examiner, Guest, Leaks, assert_closed, close, kill_and_reopen, open, spawn, validate,
+    Ask, Asks, Case, Dropped, Examiner, Guest, Leaks, assert_closed, close, kill_and_reopen, open, spawn,
+    validate,
 };
 
 use crate::for_seeds;
@@ -74,21 +75,35 @@ const ASKS: [Ask; 10] = [
     Ask::Grow { by: 1 << 20 },
 ];
 
-/// Drops the request at that await point, asks for others over it, crashes in between. `false` once it ends before it.
-fn drop_at(case: &Case, ask: Ask, polls: u32) -> bool {
-    let place = format!("{case}: {ask:?} dropped at its await point {polls}");
-    let examiner = Examiner::new(case, 3);
-    let mut dice = Rng::with_seed(case.seed ^ u64::from(polls));
+/// An open disk after a first write and `then`, of whose next request the future is dropped.
+struct Interrupted {
+    world: World,
+    executor: Executor,
+    guest: Guest,
+    /// It ended before that.
+    ended: bool,
+}
+
+fn interrupt(case: &Case, then: &[Ask], ask: Ask, dropped: Dropped) -> Interrupted {
     let (world, oracle) = crate::create(case);
     let mut executor = Executor::new(&world, case.seed);
     let image = open(case, &world, &mut executor).expect("a new image opens");
     // Whatever waits for storage, waits.
     world.set_faults(Faults { instant: 0, ..case.faults() });
     let guest = Guest::new(image, oracle, &world);
-    let first = guest.clone().work(vec![Ask::Write { at: 0, len: 1024, fua: Fua::No }, Ask::Maintain]);
-    executor.block_on(first).expect("not stuck");
+    let first = [Ask::Write { at: 0, len: 1024, fua: Fua::No }];
+    executor.block_on(guest.clone().work([&first, then].concat())).expect("not stuck");
     let asked = guest.clone();
-    let ended = executor.block_on(async move { asked.ask_and_drop(ask, polls).await }).expect("not stuck");
+    let ended = executor.block_on(async move { asked.ask_and_drop(ask, dropped).await }).expect("not stuck");
+    Interrupted { world, executor, guest, ended }
+}
+
+/// Drops the request at that await point, asks for others over it, crashes in between. `false` once it ends before it.
+fn drop_at(case: &Case, ask: Ask, dropped: Dropped) -> bool {
+    let place = format!("{case}: {ask:?} dropped by {dropped:?}");
+    let examiner = Examiner::new(case, 3);
+    let mut dice = Rng::with_seed(case.seed ^ u64::from(dropped.polls));
+    let Interrupted { world, mut executor, guest, ended } = interrupt(case, &[Ask::Maintain], ask, dropped);
     examiner.crash_here(&world, &guest, 2, &mut dice, &place);
     for next in [ask, Ask::Write { at: 2048, len: 9000, fua: Fua::No }, Ask::Flush] {
         executor.spawn(guest.clone().work(vec![next]));
@@ -107,6 +122,12 @@ fn drop_at(case: &Case, ask: Ask, polls: u32) -> bool {
     !ended
 }
 
+/// Drops a request at one await point after another, until it ends before that; tells how many it has.
+fn every_drop(drop_at: impl Fn(Dropped) -> bool) -> usize {
+    let points = |woken| (0..).take_while(|&polls| drop_at(Dropped { polls, woken })).count();
+    points(false).max(points(true))
+}
+
 #[test]
 fn every_await_point_of_every_request_may_be_its_last() {
     for_seeds(4, |seed| {
@@ -114,14 +135,43 @@ fn every_await_point_of_every_request_may_be_its_last() {
             let case =
                 Case { cluster_size: 4096, table_size: 1, size: 1 << 20, backing, ..Case::from_seed(seed) };
             for ask in ASKS {
-                let dropped = (0..).take_while(|&polls| drop_at(&case, ask, polls)).count();
+                let dropped = every_drop(|dropped| drop_at(&case, ask, dropped));
                 assert!(dropped > 0 || matches!(ask, Ask::Flush | Ask::Maintain), "{ask:?} awaits nothing");
             }
         }
     });
 }
 
-/// First writes and zero writes of one cluster in each of three tables, most of them dropped; then a close, and a look.
+/// Drops the request at that await point of a disk of which everything is durable, and closes at once. `false` once it
+/// ends before it.
+fn close_after(case: &Case, ask: Ask, dropped: Dropped) -> bool {
+    let place = format!("{case}: closed when {ask:?} was dropped by {dropped:?}");
+    let settled = [Ask::Flush, Ask::Maintain, Ask::Maintain, Ask::Maintain];
+    let Interrupted { world, mut executor, guest, ended } = interrupt(case, &settled, ask, dropped);
+    close(&guest, &mut executor, &place);
+    assert_eq!(world.uncertain(), 0, "{place}: a close leaves something to be lost");
+    assert_closed(&world, Leaks::Inside, &place);
+    let oracle = guest.oracle.take().closed();
+    let image = open(case, &world, &mut executor).unwrap_or_else(|error| panic!("{place}: {error}"));
+    Guest::new(image, oracle, &world).compare_reopened(&mut executor, &place);
+    !ended
+}
+
+#[test]
+fn a_close_makes_durable_whatever_a_dropped_request_has_done() {
+    for_seeds(4, |seed| {
+        for backing in [None, Some((Format::Raw, 1 << 20)), Some((Format::Qed, 4 << 20))] {
+            let case =
+                Case { cluster_size: 4096, table_size: 1, size: 1 << 20, backing, ..Case::from_seed(seed) };
+            for ask in ASKS.into_iter().chain([Ask::Grow { by: 3 << 20 }]) {
+                every_drop(|dropped| close_after(&case, ask, dropped));
+            }
+        }
+    });
+}
+
+/// First writes of few clusters in each of three tables, and zero writes of few or of all behind, most of them dropped;
+/// then a close, and a look.
 #[test]
 fn what_dropped_requests_left_in_several_tables_is_not_forgotten() {
     for_seeds(60, |seed| {
@@ -137,13 +187,14 @@ fn what_dropped_requests_left_in_several_tables_is_not_forgotten() {
         for _ in 0..40 {
             let at = dice.u64(..3) * (2 << 20) + 4096 * dice.u64(..3);
             let len = 4096 * dice.u64(1..3);
-            let ask = match dice.u32(..3) {
-                0 => Ask::Zero { at, len, room: Room::GiveBack, fua: Fua::No },
+            let ask = match dice.u32(..6) {
+                0 => Ask::Zero { at, len: case.size - at, room: Room::GiveBack, fua: Fua::No },
+                1 => Ask::Zero { at, len, room: Room::GiveBack, fua: Fua::No },
                 _ => Ask::Write { at, len, fua: Fua::No },
             };
             let polls = if dice.u32(..3) == 0 { u32::MAX } else { dice.u32(..12) };
-            let asked = guest.clone();
-            executor.block_on(async move { asked.ask_and_drop(ask, polls).await }).expect("not stuck");
+            let (asked, dropped) = (guest.clone(), Dropped { polls, woken: false });
+            executor.block_on(async move { asked.ask_and_drop(ask, dropped).await }).expect("not stuck");
         }
         executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
         guest.assert_no_error(&place);

@@ -2,9 +2,12 @@
 //! shows only what the model allows.
 
 use fastrand::Rng;
-use quod::ErrorKind;
-use quod_sim::{Executor, Faults, Kind, World};
-use quod_trial::{Case, Examiner, Guest, Leaks, assert_closed, close, kill_and_reopen, open, spawn};
+use quod::{ErrorKind, Fua, Room};
+use quod_sim::{Executor, Fault, Faults, Kind, World};
+use quod_storage::Buffer;
+use quod_trial::{
+    Ask, Case, Dropped, Examiner, Guest, Leaks, assert_closed, close, kill_and_reopen, open, spawn,
+};
 
 use crate::drops::run_and_drop;
 use crate::for_seeds;
@@ -87,6 +90,51 @@ fn want_of_room_never_latches() {
         run.crash();
         close(&run.guest, &mut run.executor, &run.place);
         assert_closed(&run.world, Leaks::Inside, &run.place);
+    });
+}
+
+/// A write in place that fails or is dropped, whatever it has brought to the file; a look at it once it is over; a flush. Then
+/// the power is cut: what was seen is there (D8).
+#[test]
+fn a_flush_makes_durable_what_was_seen_of_writes_that_came_to_no_good_end() {
+    for_seeds(60, |seed| {
+        let case = Case { size: 1 << 20, ..Case::from_seed(seed) };
+        let place = format!("{case}, seed {seed}");
+        let (world, oracle) = crate::create(&case);
+        let mut executor = Executor::new(&world, seed);
+        let image = open(&case, &world, &mut executor).expect("a new image opens");
+        let guest = Guest::new(image, oracle, &world);
+        let (at, len) = (0, 8192);
+        let first = [Ask::Write { at, len, fua: Fua::Yes }, Ask::Read { at, len }];
+        executor.block_on(guest.clone().work(first.to_vec())).expect("not stuck");
+        let (asked, polls) = (guest.clone(), seed as u32 / 2 % 6);
+        let ask = match seed % 3 {
+            0 => Ask::Zero { at, len, room: Room::GiveBack, fua: Fua::No },
+            _ => Ask::Write { at, len, fua: Fua::No },
+        };
+        if seed.is_multiple_of(2) {
+            world.plan(Kind::Write, Fault::Io);
+            executor.block_on(async move { asked.ask(ask).await }).expect("not stuck");
+        } else {
+            let dropped = Dropped { polls, woken: false };
+            _ = executor.block_on(async move { asked.ask_and_drop(ask, dropped).await }).expect("not stuck");
+        }
+        executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
+        let image = guest.image.clone();
+        let seen = executor.block_on(async move {
+            let seen = image.read(at, Buffer::zeroed(len as usize)).await.expect("a read");
+            image.flush().await.expect("a flush");
+            seen
+        });
+        let seen = seen.expect("not stuck");
+        for survivors in 0..8 {
+            let crashed = world.crash(survivors);
+            let mut executor = Executor::new(&crashed, survivors);
+            let image = open(&case, &crashed, &mut executor).expect("it opens after the crash");
+            let read = async move { image.read(at, Buffer::zeroed(len as usize)).await };
+            let there = executor.block_on(read).expect("not stuck").expect("a read");
+            assert!(*there == *seen, "{place}: a crash with survivors {survivors} brings old bytes back");
+        }
     });
 }
 

@@ -3,9 +3,9 @@
 
 use fastrand::Rng;
 use quod::{Format, OpenOptions};
-use quod_sim::{Executor, Model, World, stamp};
+use quod_sim::{Executor, Faults, Model, World, stamp};
 use quod_storage::Access;
-use quod_trial::{Asks, Case, Disk, Guest, Oracle, close, disk};
+use quod_trial::{Ask, Asks, Case, Disk, Dropped, Guest, Oracle, close, disk};
 
 use crate::drops::run_and_drop;
 use crate::for_seeds;
@@ -88,5 +88,47 @@ fn futures_of_requests_on_a_raw_disk_may_be_dropped() {
             crash(&world, &guest, dice.u64(..1 << 32), &place);
         }
         end(&world, &guest, &mut executor, &place);
+    });
+}
+
+#[test]
+fn failures_on_a_raw_disk_show_nothing_forbidden() {
+    for_seeds(40, |seed| {
+        let place = format!("raw disk, failures, seed {seed}");
+        let (case, world, guest, mut executor) = begin(seed, &place);
+        world.set_faults(Faults { length_error: 300, write_error: 30, read_error: 10, ..case.faults() });
+        let mut dice = Rng::with_seed(seed ^ 0x4a5);
+        for _ in 0..4 {
+            run_and_drop(&case, &guest, &mut executor, &mut dice, 100);
+            crash(&world, &guest, dice.u64(..1 << 32), &place);
+        }
+        executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
+        world.set_faults(case.faults());
+        guest.errors.borrow_mut().clear();
+        end(&world, &guest, &mut executor, &place);
+        let image = open(&world, &mut executor, &place);
+        let guest = Guest::new(image, guest.oracle.take().closed(), &world);
+        guest.compare_reopened(&mut executor, &place);
+    });
+}
+
+#[test]
+fn a_close_waits_for_a_dropped_growth_of_a_raw_disk_and_makes_it_durable() {
+    for_seeds(20, |seed| {
+        let place = format!("raw disk, a growth dropped, seed {seed}");
+        let (_, world, guest, mut executor) = begin(seed, &place);
+        executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
+        let (asked, dropped) = (guest.clone(), Dropped { polls: 0, woken: seed % 2 == 1 });
+        let grown = async move {
+            asked.ask(Ask::Flush).await;
+            asked.ask_and_drop(Ask::Grow { by: 4096 }, dropped).await
+        };
+        executor.block_on(grown).expect("not stuck");
+        close(&guest, &mut executor, &place);
+        assert_eq!(
+            (world.in_flight(), world.uncertain()),
+            (0, 0),
+            "{place}: a close leaves something to be lost"
+        );
     });
 }

@@ -165,7 +165,7 @@ fn ranges_that_overlap_are_one_threads_at_a_time() {
 #[test]
 fn a_write_waits_for_the_stray_below_it() {
     explore(|| {
-        let strays = Strays::default();
+        let strays = Strays::new(Arc::default());
         let write = block_on(strays.begin(0..10));
         let kernels = Mutex::new(Some(write.held()));
         let shared = side_by_side(
@@ -192,7 +192,7 @@ fn a_write_waits_for_the_stray_below_it() {
 #[test]
 fn a_write_that_is_dropped_as_it_ends_leaves_no_stray() {
     explore(|| {
-        let strays = Strays::default();
+        let strays = Strays::new(Arc::default());
         let write = block_on(strays.begin(0..10));
         let kernels = Mutex::new(Some(write.held()));
         let write = Mutex::new(Some(write));
