@@ -1,4 +1,4 @@
-//! `cargo xtask faults`: are the simulator and the models able to fail?
+//! `cargo xtask faults`: are the simulator, the laws and the models able to fail?
 //!
 //! Role: each patch in `crates/quod/faults/` breaks one rule of the engine. It is applied to a copy of the tree, and what its
 //! `Finder:` line names must find it there.
@@ -119,7 +119,7 @@ impl Fault {
         ensure!(copied.success(), "the tree cannot be copied to {}", tree.display());
         let mut patch = Command::new("patch");
         patch
-            .args(["--strip=1", "--forward", "--fuzz=0", "--silent", "--input"])
+            .args(["--strip=1", "--forward", "--force", "--fuzz=0", "--silent", "--input"])
             .arg(&self.path)
             .current_dir(tree);
         let patched = patch.status().context("could not start patch (package patch)")?;
@@ -183,14 +183,30 @@ fn finder_command(tree: &Path, words: &[String], target: &Path) -> Result<Comman
 mod tests {
     use super::*;
 
+    /// Whether what a finder names is there: a form of trials, or a test of that name, or whose name begins so.
+    fn is_there(root: &Path, finder: &str) -> bool {
+        let holds = |folder: &str, sought: &str| {
+            let mut grep = Command::new("grep");
+            grep.args(["--recursive", "--quiet", "--fixed-strings", sought, folder]).current_dir(root);
+            grep.status().is_ok_and(|status| status.success())
+        };
+        match finder.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["sim", "--form", form, ..] => holds("crates/quod-trial/src/form.rs", &format!("=> \"{form}\"")),
+            ["laws", name, ..] => holds("crates/quod-trial/tests/laws", &format!("fn {name}")),
+            ["models", path] => {
+                path.rsplit("::").next().is_some_and(|name| holds("crates/quod/src", &format!("fn {name}")))
+            }
+            _ => false,
+        }
+    }
+
     /// A patch that has gone stale would be found out only by the long run.
     #[test]
     fn every_fault_can_be_planted_and_names_its_finder() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("below the root");
         let place = tempfile::tempdir().expect("a place for the copy");
         for fault in read_all(&root.join(PATCHES)).expect("patches") {
-            finder_command(root, &words(&fault.finder), place.path())
-                .unwrap_or_else(|error| panic!("{error:#}"));
+            assert!(is_there(root, &fault.finder), "{}: there is no `{}`", fault.name, fault.finder);
             fault.plant(root, &place.path().join("tree")).unwrap_or_else(|error| panic!("{error:#}"));
         }
     }

@@ -80,6 +80,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) asked: usize,
     /// A process was killed: what it had under way is leaked.
     pub(crate) killed: bool,
+    /// Writes that had failed when this life began.
+    pub(crate) writes_failed: u64,
     /// The life before has ended by a crash.
     pub(crate) lost_power: bool,
     /// Images examined since the model last changed: the same image would be the same case.
@@ -103,6 +105,7 @@ impl Trial<'_> {
             here,
             asked: 0,
             killed: false,
+            writes_failed: 0,
             lost_power: false,
             seen: HashSet::new(),
             moment: 0,

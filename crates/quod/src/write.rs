@@ -128,7 +128,6 @@ impl<S: Storage> Image<S> {
         } else {
             fresh.write(top, at.0, content).await
         };
-        top.flusher.wrote();
         let content = match written {
             Ok(content) => content,
             Err(error) => {
@@ -139,6 +138,7 @@ impl<S: Storage> Image<S> {
                 return Err(error);
             }
         };
+        top.flusher.wrote();
         top.commit(first, clusters, NewEntries::Data(room), held).await?;
         Ok(content)
     }
