@@ -37,7 +37,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
-    /// Plant faults in a copy of the engine, and see that the simulator and the models find each of them
+    /// Plant faults in a copy of the engine, and see that the simulator, a law or a model finds each of them
     Faults {
         /// Those whose names contain this
         #[arg(default_value = "")]
