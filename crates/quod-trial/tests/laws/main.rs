@@ -9,6 +9,7 @@ mod create;
 mod drops;
 mod failures;
 mod raw;
+mod repair;
 mod trials;
 
 use std::env;
