@@ -220,7 +220,9 @@ impl Script {
             return false;
         }
         assert_closed(&self.world, Leaks::Inside, &self.place);
-        assert_eq!(self.world.uncertain(), 0, "{}: a close leaves something to be lost", self.place);
+        // What failed writes, and looks for room, have left in room that nothing names was promised to nobody.
+        let whole = self.world.failures(Kind::Write) == 0;
+        assert!(!whole || self.world.uncertain() == 0, "{}: a close leaves something to be lost", self.place);
         let image = open(&self.case, &self.world, &mut self.executor).expect("a closed image opens");
         let guest = Guest::new(image, self.guest.oracle.take().closed(), &self.world);
         guest.compare_reopened(&mut self.executor, &self.place);
