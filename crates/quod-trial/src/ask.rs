@@ -90,14 +90,14 @@ impl Asks {
     pub fn new(case: &Case, size: u64, seed: u64) -> Self {
         let mut dice = Rng::with_seed(seed ^ 0x3095);
         let cluster = u64::from(case.cluster_size);
-        let table = cluster * u64::from(case.table_size) / 8 * cluster;
         let last = (size - 1) / cluster;
         let mut hot = vec![dice.u64(..=last), dice.u64(..=last)];
         // The end of the disk, a border between tables, the end of a shorter backing file.
-        let borders = [last, table / cluster, case.backing.map_or(0, |(_, length)| length / cluster), 0];
+        let borders =
+            [last, case.table_reach() / cluster, case.backing.map_or(0, |(_, length)| length / cluster), 0];
         hot.extend(borders.iter().filter(|&&cluster| cluster <= last && dice.bool()));
         let grows = if dice.u32(..3) == 0 { 1 } else { 0 };
-        let far = case.table_reach();
+        let far = case.far();
         Asks { dice, size, cluster, hot, far, last: None, mix: Mix { grows, maintains: 3, returns: 10 } }
     }
 

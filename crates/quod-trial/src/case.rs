@@ -106,17 +106,21 @@ impl Case {
         self.qemu.is_some_and(|which| !qemu::is_dirty(which))
     }
 
-    /// What one L2 table maps, where a disk may grow by so much in a trial.
-    pub(crate) fn table_reach(&self) -> Option<u64> {
-        const MOST: u64 = 4 << 20;
+    /// Bytes of the disk that one L2 table maps.
+    pub(crate) fn table_reach(&self) -> u64 {
         let cluster = u64::from(self.cluster_size);
-        let reach = cluster * u64::from(self.table_size) / 8 * cluster;
-        (reach <= MOST).then_some(reach)
+        cluster * u64::from(self.table_size) / 8 * cluster
+    }
+
+    /// The same, where a disk may grow by so much in a trial.
+    pub(crate) fn far(&self) -> Option<u64> {
+        const MOST: u64 = 4 << 20;
+        Some(self.table_reach()).filter(|&reach| reach <= MOST)
     }
 
     /// The same disk, with a backing file that reaches a table further.
     pub(crate) fn over_longer_backing(self) -> Self {
-        let further = self.table_reach().unwrap_or(0);
+        let further = self.far().unwrap_or(0);
         Case { backing: self.backing.map(|(format, length)| (format, length + further)), ..self }
     }
 

@@ -160,7 +160,8 @@ impl Trial<'_> {
         self.world.kill(self.dice.u64(..));
         let mut oracle = guest.oracle.take();
         oracle.model.kill();
-        oracle
+        // A flush that the process had under way may fail after its death.
+        if self.flushes_failed() > 0 { self.cut_power(oracle) } else { oracle }
     }
 
     /// Once a flush has failed, only a crash tells what is there: a page cache shows what the medium may not have, and what
