@@ -12,6 +12,7 @@ mod common;
 mod disk;
 mod load;
 
+use std::fs;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -176,14 +177,20 @@ fn round(disk: &mut Disk, serving: Serving, number: u64, sequence: &mut u64, rng
     serving
 }
 
-/// The last server of an image ends in order. Over a backing file there is no bit that tells of the crash, and so what
-/// the killed ones had taken in the middle of the file stays leaked (D1, D5).
+/// The last server of an image ends in order. What the killed ones had taken in the middle of the file, with entries of
+/// others behind it, stays leaked (D1); at its end nothing does, but over a backing file, where no bit tells of the
+/// crash (D5).
 fn end_in_order(disk: &Disk, serving: Serving) {
     serving.stop("-TERM").exits(0);
     let Found { leaks, needs_check } = Found::in_image(&disk.room, "a.qed");
     assert!(!needs_check);
-    assert!(disk.sort.over.is_some() || leaks == 0, "{leaks} leaks, where every open has repaired");
-    assert!(disk.read_by_peer() == disk.contents, "closing changes no byte of the guest's");
+    println!("{:?}: closed, with {leaks} leaks", disk.sort);
+    let length = || fs::metadata(disk.room.path("a.qed")).expect("the image is there").len();
+    let closed = length();
+    let repaired = disk.room.quod(&["check", "-q", "-f", "qed", "-r", "leaks", "a.qed"]);
+    assert!(matches!(repaired.code, Some(0 | 3)), "{repaired:?}");
+    assert!(disk.sort.over.is_some() || length() == closed, "a repair finds {closed} bytes too long");
+    assert!(disk.read_by_peer() == disk.contents, "neither changes a byte of the guest's");
 }
 
 #[track_caller]

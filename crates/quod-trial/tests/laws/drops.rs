@@ -105,7 +105,9 @@ fn drop_at(case: &Case, ask: Ask, dropped: Dropped) -> bool {
     let mut dice = Rng::with_seed(case.seed ^ u64::from(dropped.polls));
     let Interrupted { world, mut executor, guest, ended } = interrupt(case, &[Ask::Maintain], ask, dropped);
     examiner.crash_here(&world, &guest, 2, &mut dice, &place);
-    for next in [ask, Ask::Write { at: 2048, len: 9000, fua: Fua::No }, Ask::Flush] {
+    let mut next = [ask, Ask::Write { at: 2048, len: 9000, fua: Fua::No }, Ask::Flush];
+    dice.shuffle(&mut next);
+    for next in next {
         executor.spawn(guest.clone().work(vec![next]));
     }
     for _ in 0..dice.u32(..40) {
@@ -139,6 +141,16 @@ fn every_await_point_of_every_request_may_be_its_last() {
                 assert!(dropped > 0 || matches!(ask, Ask::Flush | Ask::Maintain), "{ask:?} awaits nothing");
             }
         }
+    });
+}
+
+/// What comes next may take the room that the cut is to give back.
+#[test]
+fn a_dropped_cut_is_over_before_anybody_gets_room() {
+    for_seeds(40, |seed| {
+        let case =
+            Case { cluster_size: 4096, table_size: 1, size: 1 << 20, backing: None, ..Case::from_seed(seed) };
+        every_drop(|dropped| drop_at(&case, Ask::Maintain, dropped));
     });
 }
 
