@@ -4,7 +4,8 @@
 //! toolchain (`tests/corpus.rs`). `forge` makes images out of bytes, `client` and
 //! `server` say what NBD's two sides may say.
 //!
-//! Invariant: a target panics when, and only when, the code under test breaks a promise.
+//! Invariant: a target panics when, and only when, the code under test breaks a promise. All that is allocated at one time
+//! stays within [`MOST_MEMORY`]: more ends the process.
 //!
 //! Absent on purpose: the fuzzer. `fuzz_targets/` hands its bytes over.
 
@@ -21,7 +22,16 @@ pub mod open;
 pub mod requests;
 mod server;
 
+use std::alloc::System;
 use std::sync::{Arc, Once};
+
+use cap::Cap;
+
+/// Of all that a process has allocated, in bytes: no input may cost more, whatever sizes it names.
+pub const MOST_MEMORY: usize = 256 << 20;
+
+#[global_allocator]
+static MEMORY: Cap<System> = Cap::new(System, MOST_MEMORY);
 
 /// A target: its name, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));

@@ -27,7 +27,8 @@ const TREE: [&str; 5] = [".cargo", "Cargo.lock", "Cargo.toml", "crates", "xtask"
 /// Built anew for each fault.
 const ENGINE: &str = "crates/quod/src/lib.rs";
 
-/// What finders say when they find something: the simulator, the models, the laws.
+/// What finders say when they find something: the simulator, the models, the laws. Of a law any panic counts, since many
+/// assertions of the engine and of the trials speak for it.
 const BROKEN: [&str; 3] = ["a law is broken", "FAILED in run", "panicked at"];
 
 /// Before the options of the trial that has failed.

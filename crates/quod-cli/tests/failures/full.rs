@@ -74,6 +74,7 @@ fn a_full_file_system_fails_what_needs_room_until_there_is_some() {
                 Errno::NoSpc
             );
         }
+        guest.is_dirty();
         guest.reads_all();
         assert_eq!(guest.write(4 * CLUSTER, CLUSTER), Ok(()), "that has its room");
         assert_eq!(guest.flush(), Ok(()), "all that was answered is safe");

@@ -108,6 +108,12 @@ impl Guest {
         Ok(())
     }
 
+    /// A crash would find something to repair, and be told so.
+    #[track_caller]
+    pub(crate) fn is_dirty(&self) {
+        assert_eq!(needs_check(&self.room.path(IMAGE)), !self.over, "not needed over a backing file (D5)");
+    }
+
     /// Reads, and judges what comes.
     #[track_caller]
     pub(crate) fn read(&mut self, at: u64, len: u64) -> Told {

@@ -200,6 +200,8 @@ fn a_killed_server_loses_no_answered_write(sort: Sort) {
     let rounds = rounds();
     for first in (0..rounds).step_by(LIFE as usize) {
         let mut disk = Disk::make(sort, &mut rng);
+        let file_system = disk.room.peer("stat", &["--file-system", "--format=%T", "a.qed"]);
+        println!("{sort:?}: a disk on {}", file_system.out.trim());
         let mut serving = disk.serve();
         for number in first..(first + LIFE).min(rounds) {
             serving = round(&mut disk, serving, number, &mut sequence, &mut rng);

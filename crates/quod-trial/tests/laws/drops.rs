@@ -150,7 +150,8 @@ fn a_dropped_cut_is_over_before_anybody_gets_room() {
     for_seeds(40, |seed| {
         let case =
             Case { cluster_size: 4096, table_size: 1, size: 1 << 20, backing: None, ..Case::from_seed(seed) };
-        every_drop(|dropped| drop_at(&case, Ask::Maintain, dropped));
+        let dropped = every_drop(|dropped| drop_at(&case, Ask::Maintain, dropped));
+        assert!(dropped > 3, "it flushes, cuts, flushes, and clears the bit");
     });
 }
 
@@ -175,9 +176,9 @@ fn a_close_makes_durable_whatever_a_dropped_request_has_done() {
         for backing in [None, Some((Format::Raw, 1 << 20)), Some((Format::Qed, 4 << 20))] {
             let case =
                 Case { cluster_size: 4096, table_size: 1, size: 1 << 20, backing, ..Case::from_seed(seed) };
-            for ask in ASKS.into_iter().chain([Ask::Grow { by: 3 << 20 }]) {
-                every_drop(|dropped| close_after(&case, ask, dropped));
-            }
+            let asks = ASKS.into_iter().chain([Ask::Grow { by: 3 << 20 }]);
+            let dropped: usize = asks.map(|ask| every_drop(|dropped| close_after(&case, ask, dropped))).sum();
+            assert!(dropped > ASKS.len(), "{dropped} futures were dropped of requests of every kind");
         }
     });
 }
