@@ -25,7 +25,7 @@ const SMOKE_SECONDS: u64 = 10;
 
 /// Bounds on one input: seconds, and MiB of the whole process; `fuzz/src/lib.rs` has a stricter one for what Rust allocates.
 /// A machine that builds beside it is slow.
-const BOUNDS: [&str; 2] = ["-timeout=120", "-rss_limit_mb=1024"];
+const BOUNDS: [&str; 2] = ["-timeout=30", "-rss_limit_mb=1024"];
 
 /// What to fuzz.
 #[derive(clap::Args)]

@@ -108,7 +108,7 @@ impl Guest {
         Ok(())
     }
 
-    /// A crash would find something to repair, and be told so.
+    /// The image says that a crash may leave something to repair, where that can be.
     #[track_caller]
     pub(crate) fn is_dirty(&self) {
         assert_eq!(needs_check(&self.room.path(IMAGE)), !self.over, "not needed over a backing file (D5)");
