@@ -85,9 +85,9 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Whether it is the same value of the same requests.
-    fn is(&self, other: &Candidate) -> bool {
-        self.made_of == other.made_of && self.bytes == other.bytes
+    /// What tells candidates apart: the value, and the requests that made it.
+    fn identity(&self) -> (BTreeSet<u64>, Arc<Bytes>) {
+        (self.made_of.clone(), Arc::clone(&self.bytes))
     }
 }
 
@@ -99,7 +99,8 @@ pub(crate) struct Sector {
     changed: u64,
     /// That was the end of a durable discard of the whole sector: if it has cleared it, it has done so for good.
     cleared_for_good: bool,
-    /// So many requests ran side by side that anything of them may be here, until a recovery has shown what is.
+    /// So many requests ran side by side that anything of them may be here, until a recovery has shown what is: there are
+    /// no candidates, and none are followed.
     lost: bool,
 }
 
@@ -115,6 +116,9 @@ impl Sector {
     pub(crate) fn begin(&mut self, number: u64, ops: &Ops) {
         let Some(op) = ops.get(&number) else { return };
         (self.changed, self.cleared_for_good) = (op.begin, false);
+        if self.lost {
+            return;
+        }
         // Also those that do not touch it: they may lie over one that does.
         let beside = |(other, beside): &(&u64, &Op)| {
             **other != number
@@ -126,22 +130,25 @@ impl Sector {
         let present = self.candidates.iter().filter(|c| c.left.is_none());
         let mut fresh: Vec<Candidate> = present.map(|c| self.over(c, number, op)).collect();
         // Those that run beside it land on top of it, in any order.
+        let mut known: BTreeSet<_> = fresh.iter().map(Candidate::identity).collect();
         let mut next = 0;
         while next < fresh.len() && fresh.len() < TOO_MANY {
             for (other, beside) in &beside {
                 let candidate = self.over(&fresh[next], **other, beside);
-                if !fresh.iter().any(|known| known.is(&candidate)) {
+                if known.insert(candidate.identity()) {
                     fresh.push(candidate);
                 }
             }
             next += 1;
         }
-        self.lost |= next < fresh.len();
-        for candidate in fresh {
-            if !self.candidates.iter().any(|known| known.left.is_none() && known.is(&candidate)) {
-                self.candidates.push(candidate);
-            }
+        if next < fresh.len() {
+            self.lost = true;
+            self.candidates.clear();
+            return;
         }
+        let present = self.candidates.iter().filter(|c| c.left.is_none());
+        let mut known: BTreeSet<_> = present.map(Candidate::identity).collect();
+        self.candidates.extend(fresh.into_iter().filter(|candidate| known.insert(candidate.identity())));
         if self.candidates.len() > MANY {
             self.merge();
         }
@@ -240,10 +247,11 @@ impl Sector {
 
     /// Whether nothing could change the sector since `since`.
     pub(crate) fn quiet(&self, since: u64, ops: &Ops) -> bool {
-        let in_flight = |op: &Op| op.writes() && op.end.is_none() && !op.range_in(self.at).is_empty();
+        let here = |op: &&Op| op.writes() && !op.range_in(self.at).is_empty();
         let loose = |made: &u64| ops.get(made).is_some_and(|op| op.loose);
         self.changed < since
-            && !ops.values().any(in_flight)
+            // Of what is lost it is not known whose bytes are there.
+            && !ops.values().filter(here).any(|op| op.end.is_none() || self.lost && op.loose)
             && !self.candidates.iter().any(|c| c.left.is_none() && c.made_of.iter().any(loose))
     }
 

@@ -296,3 +296,22 @@ fn a_violation_reads_as_a_sentence() {
          allowed: write 1 from 0"
     );
 }
+
+#[test]
+fn a_sector_that_cannot_be_followed_is_followed_again_once_a_recovery_has_shown_it() {
+    let mut model = flushed();
+    let parts = (0..20).map(|part| stamp::bytes(16 * part, 48 + 16 * part as usize % 160, 2 + part));
+    let begun: Vec<_> = (0..).zip(parts).map(|(part, bytes)| model.begin_write(16 * part, &bytes)).collect();
+    for request in begun {
+        model.give_up(request);
+    }
+    // Any of them may land yet: what a read shows does not stay.
+    flush(&mut model);
+    assert_eq!(read(&mut model, &data(1)), Ok(()));
+    let other = [&stamp::bytes(0, 48, 2), &data(1)[48..]].concat();
+    assert_eq!(read(&mut model, &other), Ok(()));
+    model.settle();
+    assert_eq!(model.recovered(0, &other).map_err(|violation| violation.forbidden), Ok(()));
+    assert_eq!(read(&mut model, &other), Ok(()));
+    assert_eq!(read(&mut model, &data(1)), Err(Forbidden::Stale));
+}
