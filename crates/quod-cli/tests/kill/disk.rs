@@ -43,8 +43,8 @@ impl Disk {
         let room = Room::on_disk();
         // In all less than the reference can count leaks in (cluster_size - 1 clusters).
         let window = sort.cluster * if sort.cluster > 4096 { 128 } else { 256 };
-        // The last cluster is not whole.
-        let size = window * LIFE - 3 * SECTOR;
+        // One window more than there are rounds. The last cluster is not whole.
+        let size = window * (LIFE + 1) - 3 * SECTOR;
         let mut contents = Vec::new();
         let options = format!("cluster_size={},table_size={}", sort.cluster, sort.table);
         let mut args = vec!["create", "-q", "-f", "qed", "-o", &options];
@@ -76,6 +76,15 @@ impl Disk {
 
     pub(crate) fn serve(&self) -> Serving {
         Serving::start(&self.room, &self.arguments().each_ref().map(String::as_str))
+    }
+
+    /// Has its server write a cluster where no round has been.
+    #[track_caller]
+    pub(crate) fn write_fresh(&mut self, sequence: u64) {
+        let at = self.window * LIFE;
+        let bytes = stamp::bytes(at, self.sort.cluster as usize, sequence);
+        Wire::connect(&self.socket()).ask(&Ask::write(at, &bytes)).expect("it can be written");
+        self.contents[at as usize..][..bytes.len()].copy_from_slice(&bytes);
     }
 
     /// The whole disk as the reference reads it.
