@@ -7,14 +7,15 @@
 //! Absent on purpose: laws (they are the library's).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, value_parser};
+use indicatif::{ProgressBar, ProgressStyle};
 use quod_trial::{CrashPoint, Finding, Form, Kept, Plan, Tally, prepare, report, run, shrink};
 
 /// Crash the engine in a simulated world after every storage operation, and examine what is left
@@ -54,17 +55,17 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn plans(&self) -> Vec<Plan> {
-        let seeds = match self.seed {
+    fn seeds(&self) -> Range<u64> {
+        match self.seed {
             Some(seed) => seed..seed + 1,
             None => self.from..self.from + self.seeds,
-        };
-        let plan = |seed| {
-            let form = self.form.unwrap_or_else(|| Form::of_seed(seed));
-            let plan = Plan::new(form, seed, self.choices);
-            Plan { kept: self.keep.clone(), only: self.crash, traced: self.trace, ..plan }
-        };
-        seeds.map(plan).collect()
+        }
+    }
+
+    fn plan(&self, seed: u64) -> Plan {
+        let form = self.form.unwrap_or_else(|| Form::of_seed(seed));
+        let plan = Plan::new(form, seed, self.choices);
+        Plan { kept: self.keep.clone(), only: self.crash, traced: self.trace, ..plan }
     }
 }
 
@@ -90,23 +91,35 @@ fn watch(plan: Plan) -> mpsc::Sender<()> {
     done
 }
 
-/// Runs all plans, on so many threads, until a few have failed.
-fn campaign(plans: &[Plan], jobs: usize) -> Seen {
+/// Runs a trial for each seed, on so many threads, until a few have failed. What fails is told at once.
+fn campaign(arguments: &Arguments, jobs: usize) -> Seen {
     const ENOUGH: usize = 3;
-    let next = AtomicU64::new(0);
+    let seeds = arguments.seeds();
+    let bar = ProgressBar::new(seeds.end - seeds.start).with_style(
+        ProgressStyle::with_template("{wide_bar} {pos} of {len} trials, {msg} distinct images, {eta} left")
+            .expect("a template of known keys"),
+    );
+    let seeds = Mutex::new(seeds);
     let seen = Mutex::new(Seen::default());
+    let take = || seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
-        while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+        while let Some(seed) = take() {
+            let plan = arguments.plan(seed);
             let mut tally = Tally::default();
             let done = watch(plan.clone());
-            let outcome = run(plan, &mut tally);
+            let outcome = run(&plan, &mut tally);
             drop(done);
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             let geometry = plan.case().geometry();
             seen.all.add(&tally);
             seen.by_form.entry(plan.form.name().to_owned()).or_default().add(&tally);
             seen.by_geometry.entry(geometry).or_default().add(&tally);
-            seen.findings.extend(outcome.err().map(|finding| *finding));
+            if let Err(finding) = outcome {
+                bar.suspend(|| println!("a law is broken: {finding}"));
+                seen.findings.push(*finding);
+            }
+            bar.set_message(seen.all.distinct().to_string());
+            bar.inc(1);
             if seen.findings.len() >= ENOUGH {
                 return;
             }
@@ -117,6 +130,7 @@ fn campaign(plans: &[Plan], jobs: usize) -> Seen {
             scope.spawn(work);
         }
     });
+    bar.finish_and_clear();
     seen.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -124,20 +138,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     let jobs = arguments.jobs.map_or_else(processors, usize::from);
-    let plans = arguments.plans();
     // Before panics are silenced: without QEMU's tools there is nothing to begin with.
     prepare();
-    // A broken law is told once, when it is small, with what replays it.
+    // A broken law is a panic, which is told as a finding, with what replays it.
     if !arguments.trace {
         panic::set_hook(Box::new(|_| {}));
     }
     let began = Instant::now();
-    let seen = campaign(&plans, jobs);
+    let seen = campaign(&arguments, jobs);
     println!("{}", report("workload", &seen.by_form));
     println!("{}", report("geometry", &seen.by_geometry));
-    for finding in &seen.findings {
-        println!("a law is broken: {finding}");
-    }
     if let Some(finding) = seen.findings.first().filter(|_| !arguments.no_shrink) {
         println!("making the first one small ...");
         println!("a law is broken: {}", shrink(finding.clone(), |smaller| eprintln!("  {}", smaller.plan)));
