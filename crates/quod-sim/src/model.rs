@@ -74,6 +74,12 @@ impl Model {
         self.sectors.range(at - at % SECTOR..at + len).next().is_some()
     }
 
+    /// Sectors of which nothing is known any more, so that anything is allowed there until a recovery has shown them: too
+    /// many parts of each were written side by side.
+    pub fn lost(&self) -> usize {
+        self.sectors.values().filter(|sector| sector.is_lost()).count()
+    }
+
     /// After a crash the disk has this size: what a larger one held is gone.
     pub fn recover_size(&mut self, size: u64) {
         self.size = size;
@@ -234,7 +240,7 @@ impl Model {
         self.judge(at, bytes, self.clock, true)
     }
 
-    fn judge(&mut self, at: u64, bytes: &[u8], since: u64, for_good: bool) -> Result<(), Violation> {
+    fn judge(&mut self, at: u64, bytes: &[u8], since: u64, recovered: bool) -> Result<(), Violation> {
         let whole = Op { what: What::Read, at, len: bytes.len() as u64, begin: 0, end: None, loose: false };
         for sector_at in sectors(at, bytes.len() as u64) {
             let range = whole.range_in(sector_at);
@@ -251,9 +257,11 @@ impl Model {
                 let allowed: Vec<_> = sector.allowed(since).collect();
                 return Err(violation(sector_at, range.start, here, &allowed));
             }
-            if for_good || sector.quiet(since, &self.ops) {
+            if recovered {
+                sector.recover(range, here, self.clock);
+            } else if sector.quiet(since, &self.ops) {
                 // What a read shows of what a flush has covered is what the flush has covered.
-                let for_good = for_good || sector.quiet(self.flushed, &self.ops);
+                let for_good = sector.quiet(self.flushed, &self.ops);
                 sector.saw(range, here, self.clock, for_good);
             }
         }

@@ -4,11 +4,12 @@
 //! write hides it, and leaves the reach of a crash when a flush has covered that write.
 //!
 //! Invariant: what a correct disk may return now is a candidate that has not left; what it may return after a crash
-//! is a candidate that is still within reach.
+//! is a candidate that is still within reach. Of a sector that is lost nothing is forbidden.
 //!
 //! Absent on purpose: addresses, clocks and errors (`model.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub(crate) type Bytes = [u8; SECTOR as usize];
 /// More candidates than this are merged by value, which forgives more.
 const MANY: usize = 24;
 
-/// More candidates than this are not followed: the sector is lost to the model.
+/// More candidates than this made by one beginning are not followed: the sector is lost to the model.
 const TOO_MANY: usize = 4096;
 
 /// A request on the guest's disk.
@@ -62,7 +63,7 @@ impl Op {
     fn overlay(&self, at: u64, bytes: &mut Bytes) {
         let range = self.range_in(at);
         match &self.what {
-            Write(data) => {
+            What::Write(data) => {
                 let start = (at + range.start as u64 - self.at) as usize;
                 bytes[range.clone()].copy_from_slice(&data[start..start + range.len()]);
             }
@@ -70,8 +71,6 @@ impl Op {
         }
     }
 }
-
-use What::Write;
 
 #[derive(Clone)]
 struct Candidate {
@@ -99,8 +98,8 @@ pub(crate) struct Sector {
     changed: u64,
     /// That was the end of a durable discard of the whole sector: if it has cleared it, it has done so for good.
     cleared_for_good: bool,
-    /// So many requests ran side by side that anything of them may be here, until a recovery has shown what is: there are
-    /// no candidates, and none are followed.
+    /// So many parts of it were written side by side that anything may be here, until a recovery has shown what is: there
+    /// are no candidates, and none are followed.
     lost: bool,
 }
 
@@ -119,33 +118,11 @@ impl Sector {
         if self.lost {
             return;
         }
-        // Also those that do not touch it: they may lie over one that does.
-        let beside = |(other, beside): &(&u64, &Op)| {
-            **other != number
-                && beside.writes()
-                && beside.end.is_none()
-                && !beside.range_in(self.at).is_empty()
-        };
-        let beside: Vec<(&u64, &Op)> = ops.iter().filter(beside).collect();
-        let present = self.candidates.iter().filter(|c| c.left.is_none());
-        let mut fresh: Vec<Candidate> = present.map(|c| self.over(c, number, op)).collect();
-        // Those that run beside it land on top of it, in any order.
-        let mut known: BTreeSet<_> = fresh.iter().map(Candidate::identity).collect();
-        let mut next = 0;
-        while next < fresh.len() && fresh.len() < TOO_MANY {
-            for (other, beside) in &beside {
-                let candidate = self.over(&fresh[next], **other, beside);
-                if known.insert(candidate.identity()) {
-                    fresh.push(candidate);
-                }
-            }
-            next += 1;
-        }
-        if next < fresh.len() {
+        let Some(fresh) = self.landings(number, op, ops) else {
             self.lost = true;
             self.candidates.clear();
             return;
-        }
+        };
         let present = self.candidates.iter().filter(|c| c.left.is_none());
         let mut known: BTreeSet<_> = present.map(Candidate::identity).collect();
         self.candidates.extend(fresh.into_iter().filter(|candidate| known.insert(candidate.identity())));
@@ -154,36 +131,70 @@ impl Sector {
         }
     }
 
+    /// What the request may make of the present values, alone and below requests that run beside it, which land on top of
+    /// it in any order. `None` where that is more than can be followed.
+    fn landings(&self, number: u64, op: &Op, ops: &Ops) -> Option<Vec<Candidate>> {
+        // Also those that do not touch it: they may lie over one that does.
+        let runs_beside = |(other, beside): &(&u64, &Op)| {
+            **other != number
+                && beside.writes()
+                && beside.end.is_none()
+                && !beside.range_in(self.at).is_empty()
+        };
+        let beside: Vec<(&u64, &Op)> = ops.iter().filter(runs_beside).collect();
+        let present = self.candidates.iter().filter(|c| c.left.is_none());
+        let mut fresh: Vec<Candidate> = present.map(|c| self.over(c, number, op)).collect();
+        let mut known: BTreeSet<_> = fresh.iter().map(Candidate::identity).collect();
+        let mut next = 0;
+        while next < fresh.len() && fresh.len() < TOO_MANY {
+            for (other, above) in &beside {
+                let candidate = self.over(&fresh[next], **other, above);
+                if known.insert(candidate.identity()) {
+                    fresh.push(candidate);
+                }
+            }
+            next += 1;
+        }
+        (next == fresh.len()).then_some(fresh)
+    }
+
     fn over(&self, below: &Candidate, number: u64, op: &Op) -> Candidate {
         let mut bytes = *below.bytes;
         op.overlay(self.at, &mut bytes);
         let mut made_of = below.made_of.clone();
-        if op.range_in(self.at).len() == SECTOR as usize {
+        if self.is_covered_by(op) {
             made_of.clear();
         }
         made_of.insert(number);
         Candidate { bytes: Arc::new(bytes), made_of, left: None, reachable: true }
     }
 
-    fn touch(&self, one: &Op, other: &Op) -> bool {
-        let (one, other) = (one.range_in(self.at), other.range_in(self.at));
-        one.start < other.end && other.start < one.end
+    fn is_covered_by(&self, op: &Op) -> bool {
+        op.range_in(self.at).len() == SECTOR as usize
     }
 
-    /// A write or zero write has completed: values without it are gone, but for those by requests beside it. With
-    /// `durable` (FUA) a crash does not bring them back either. A discard may have done nothing.
+    /// A write or zero write has completed: values without it are gone, but for those in which it lies below a whole
+    /// sector that was written beside it. With `durable` (FUA) a crash does not bring them back either. A discard may have
+    /// done nothing.
     pub(crate) fn complete(&mut self, number: u64, ops: &Ops, now: u64, durable: bool) {
         (self.changed, self.cleared_for_good) = (now, false);
         let Some(op) = ops.get(&number) else { return };
+        let was_beside = |other: &Op| other.end.is_none_or(|end| end > op.begin);
         if matches!(op.what, What::Discard) {
-            self.cleared_for_good = durable && op.range_in(self.at).len() == SECTOR as usize;
+            // Zeroes beside it are no work of its own: what they cover may come back.
+            let other_work = |(other, beside): (&u64, &Op)| {
+                *other != number
+                    && beside.writes()
+                    && was_beside(beside)
+                    && !beside.range_in(self.at).is_empty()
+            };
+            self.cleared_for_good = durable && self.is_covered_by(op) && !ops.iter().any(other_work);
             return;
         }
+        let covers =
+            |made: &u64| ops.get(made).is_some_and(|made| was_beside(made) && self.is_covered_by(made));
         let stays = |candidate: &Candidate| {
-            candidate.made_of.iter().any(|made| {
-                let beside = |other: &Op| other.end.is_none_or(|end| end > op.begin) && self.touch(op, other);
-                *made == number || ops.get(made).is_some_and(beside)
-            })
+            candidate.made_of.contains(&number) || candidate.made_of.iter().any(covers)
         };
         let hidden: Vec<bool> = self.candidates.iter().map(|candidate| !stays(candidate)).collect();
         for (candidate, _) in self.candidates.iter_mut().zip(hidden).filter(|(_, hidden)| *hidden) {
@@ -220,18 +231,21 @@ impl Sector {
         self.merge();
     }
 
+    /// Makes one of those with the same value.
     fn merge(&mut self) {
-        let mut merged: Vec<Candidate> = Vec::new();
+        let mut merged: BTreeMap<Arc<Bytes>, Candidate> = BTreeMap::new();
         for candidate in self.candidates.drain(..) {
-            let Some(same) = merged.iter_mut().find(|same| same.bytes == candidate.bytes) else {
-                merged.push(candidate);
-                continue;
-            };
-            same.left = same.left.zip(candidate.left).map(|(one, other)| one.max(other));
-            same.reachable |= candidate.reachable;
-            same.made_of.extend(candidate.made_of);
+            match merged.entry(Arc::clone(&candidate.bytes)) {
+                Entry::Vacant(place) => _ = place.insert(candidate),
+                Entry::Occupied(mut same) => {
+                    let same = same.get_mut();
+                    same.left = same.left.zip(candidate.left).map(|(one, other)| one.max(other));
+                    same.reachable |= candidate.reachable;
+                    same.made_of.extend(candidate.made_of);
+                }
+            }
         }
-        self.candidates = merged;
+        self.candidates = merged.into_values().collect();
     }
 
     /// Whether a read that began at `since` may return `bytes` of `range`.
@@ -250,19 +264,13 @@ impl Sector {
         let here = |op: &&Op| op.writes() && !op.range_in(self.at).is_empty();
         let loose = |made: &u64| ops.get(made).is_some_and(|op| op.loose);
         self.changed < since
-            // Of what is lost it is not known whose bytes are there.
-            && !ops.values().filter(here).any(|op| op.end.is_none() || self.lost && op.loose)
+            && !ops.values().filter(here).any(|op| op.end.is_none())
             && !self.candidates.iter().any(|c| c.left.is_none() && c.made_of.iter().any(loose))
     }
 
     /// A read of a quiet sector saw `bytes` in `range`: present values that differ there never were. After a
     /// recovery (`for_good`) a crash does not bring them either.
     pub(crate) fn saw(&mut self, range: Range<usize>, bytes: &[u8], now: u64, for_good: bool) {
-        if let (true, true, Ok(bytes)) = (self.lost, for_good, Bytes::try_from(bytes)) {
-            *self = Sector::holding(self.at, bytes);
-            self.changed = now;
-            return;
-        }
         let for_good = for_good || self.cleared_for_good && bytes.iter().all(|&byte| byte == 0);
         for candidate in &mut self.candidates {
             if candidate.bytes[range.clone()] != *bytes {
@@ -270,5 +278,18 @@ impl Sector {
                 candidate.reachable &= !for_good;
             }
         }
+    }
+
+    /// A recovery has shown `bytes` in `range`: from there a sector that was lost is followed again.
+    pub(crate) fn recover(&mut self, range: Range<usize>, bytes: &[u8], now: u64) {
+        match Bytes::try_from(bytes) {
+            Ok(bytes) if self.lost => *self = Sector::holding(self.at, bytes),
+            _ => self.saw(range, bytes, now, true),
+        }
+    }
+
+    /// Whether anything is allowed.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
     }
 }

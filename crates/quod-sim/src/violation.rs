@@ -9,6 +9,9 @@ use std::fmt;
 use crate::sector::Bytes;
 use crate::stamp::{self, Finding, UNIT};
 
+/// Values that are told of those that are allowed.
+const TOLD: usize = 12;
+
 /// Which law a sector breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forbidden {
@@ -33,7 +36,7 @@ pub struct Violation {
     pub forbidden: Forbidden,
     /// What is there.
     pub found: String,
-    /// What may be there.
+    /// What may be there; of very many values, some.
     pub allowed: Vec<String>,
 }
 
@@ -61,7 +64,11 @@ pub(crate) fn violation(at: u64, inside: usize, found: &[u8], allowed: &[&Bytes]
         Some(Finding::Zeroes) => Forbidden::Zeroes,
         Some(Finding::Garbage) => Forbidden::Garbage,
     };
-    let allowed = allowed.iter().map(|bytes| describe(at, 0, &bytes[..])).collect();
+    let mut told: Vec<String> = allowed.iter().take(TOLD).map(|bytes| describe(at, 0, &bytes[..])).collect();
+    if allowed.len() > TOLD {
+        told.push(format!("one of {} more", allowed.len() - TOLD));
+    }
+    let allowed = told;
     Violation { at, forbidden, found: describe(at, inside, found), allowed }
 }
 

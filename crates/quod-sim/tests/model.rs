@@ -182,6 +182,27 @@ fn parts_of_a_sector_land_in_any_order_when_they_run_side_by_side() {
 }
 
 #[test]
+fn a_completed_write_does_not_vanish_around_a_part_that_is_written_beside_it() {
+    let part_over = |below: u64| [&stamp::bytes(0, 16, 2), &data(below)[16..SECTOR as usize]].concat();
+    let beside = || {
+        let mut model = flushed();
+        let part = model.begin_write(0, &stamp::bytes(0, 16, 2));
+        let whole = model.begin_write(0, &data(3));
+        model.succeed_durably(whole);
+        (model, part)
+    };
+    let (mut model, part) = beside();
+    assert_eq!(read(&mut model, &part_over(1)), Err(Forbidden::Stale));
+    assert_eq!(read(&mut model, &part_over(3)), Ok(()));
+    assert_eq!(read(&mut model, &data(3)), Ok(()), "the part lies below, or has not landed yet");
+    model.succeed(part);
+    flush(&mut model);
+    assert_eq!(read(&mut model, &part_over(1)), Err(Forbidden::Stale));
+    let (mut model, _) = beside();
+    assert_eq!(after_crash(&mut model, &part_over(1)), Err(Forbidden::Stale));
+}
+
+#[test]
 fn no_order_of_many_parts_side_by_side_is_forgotten() {
     for seed in 0..200 {
         let mut dice = fastrand::Rng::with_seed(seed);
@@ -230,6 +251,23 @@ fn a_discard_leaves_the_old_value_or_zeroes_and_stays_by_it() {
         flush(&mut model);
         assert!(after_crash(&mut model, &other).is_err(), "a flush keeps what was shown");
     }
+}
+
+#[test]
+fn a_durable_discard_keeps_what_it_has_cleared_and_not_what_a_request_beside_it_has() {
+    let discarded = |beside: bool| {
+        let mut model = flushed();
+        let discard = model.begin_discard(0, LEN as u64);
+        if beside {
+            let zero = model.begin_zero(0, LEN as u64);
+            model.succeed(zero);
+        }
+        model.succeed_durably(discard);
+        assert_eq!(read(&mut model, &[0; LEN]), Ok(()));
+        after_crash(&mut model, &data(1))
+    };
+    assert_eq!(discarded(false), Err(Forbidden::Stale));
+    assert_eq!(discarded(true), Ok(()), "the zeroes that were read may have been those of the zero write");
 }
 
 #[test]

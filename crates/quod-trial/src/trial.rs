@@ -160,6 +160,11 @@ impl Trial<'_> {
         if self.moment != moment {
             (self.moment, self.seen) = (moment, HashSet::new());
         }
+        assert_eq!(
+            oracle.model.lost(),
+            0,
+            "the model has lost sectors: this trial would prove nothing of them"
+        );
         oracle.model.crash();
         let mut dice = Rng::with_seed(self.plan.seed ^ tick << 32);
         for _ in 0..self.plan.choices {
