@@ -60,6 +60,16 @@ impl Op {
         start as usize..end as usize
     }
 
+    /// Whether it changes bytes of the sector at `at`.
+    fn changes(&self, at: u64) -> bool {
+        self.writes() && !self.range_in(at).is_empty()
+    }
+
+    /// Whether it leaves nothing of what the sector at `at` held.
+    fn covers(&self, at: u64) -> bool {
+        self.range_in(at).len() == SECTOR as usize
+    }
+
     fn overlay(&self, at: u64, bytes: &mut Bytes) {
         let range = self.range_in(at);
         match &self.what {
@@ -136,10 +146,7 @@ impl Sector {
     fn landings(&self, number: u64, op: &Op, ops: &Ops) -> Option<Vec<Candidate>> {
         // Also those that do not touch it: they may lie over one that does.
         let runs_beside = |(other, beside): &(&u64, &Op)| {
-            **other != number
-                && beside.writes()
-                && beside.end.is_none()
-                && !beside.range_in(self.at).is_empty()
+            **other != number && beside.end.is_none() && beside.changes(self.at)
         };
         let beside: Vec<(&u64, &Op)> = ops.iter().filter(runs_beside).collect();
         let present = self.candidates.iter().filter(|c| c.left.is_none());
@@ -162,15 +169,11 @@ impl Sector {
         let mut bytes = *below.bytes;
         op.overlay(self.at, &mut bytes);
         let mut made_of = below.made_of.clone();
-        if self.is_covered_by(op) {
+        if op.covers(self.at) {
             made_of.clear();
         }
         made_of.insert(number);
         Candidate { bytes: Arc::new(bytes), made_of, left: None, reachable: true }
-    }
-
-    fn is_covered_by(&self, op: &Op) -> bool {
-        op.range_in(self.at).len() == SECTOR as usize
     }
 
     /// A write or zero write has completed: values without it are gone, but for those in which it lies below a whole
@@ -179,25 +182,20 @@ impl Sector {
     pub(crate) fn complete(&mut self, number: u64, ops: &Ops, now: u64, durable: bool) {
         (self.changed, self.cleared_for_good) = (now, false);
         let Some(op) = ops.get(&number) else { return };
+        let at = self.at;
         let was_beside = |other: &Op| other.end.is_none_or(|end| end > op.begin);
         if matches!(op.what, What::Discard) {
             // Zeroes beside it are no work of its own: what they cover may come back.
-            let other_work = |(other, beside): (&u64, &Op)| {
-                *other != number
-                    && beside.writes()
-                    && was_beside(beside)
-                    && !beside.range_in(self.at).is_empty()
-            };
-            self.cleared_for_good = durable && self.is_covered_by(op) && !ops.iter().any(other_work);
+            let others =
+                |(other, beside): (&u64, &Op)| *other != number && was_beside(beside) && beside.changes(at);
+            self.cleared_for_good = durable && op.covers(at) && !ops.iter().any(others);
             return;
         }
-        let covers =
-            |made: &u64| ops.get(made).is_some_and(|made| was_beside(made) && self.is_covered_by(made));
+        let above = |made: &u64| ops.get(made).is_some_and(|made| was_beside(made) && made.covers(at));
         let stays = |candidate: &Candidate| {
-            candidate.made_of.contains(&number) || candidate.made_of.iter().any(covers)
+            candidate.made_of.contains(&number) || candidate.made_of.iter().any(above)
         };
-        let hidden: Vec<bool> = self.candidates.iter().map(|candidate| !stays(candidate)).collect();
-        for (candidate, _) in self.candidates.iter_mut().zip(hidden).filter(|(_, hidden)| *hidden) {
+        for candidate in self.candidates.iter_mut().filter(|candidate| !stays(candidate)) {
             candidate.left.get_or_insert(now);
             candidate.reachable &= !durable;
         }
@@ -261,10 +259,10 @@ impl Sector {
 
     /// Whether nothing could change the sector since `since`.
     pub(crate) fn quiet(&self, since: u64, ops: &Ops) -> bool {
-        let here = |op: &&Op| op.writes() && !op.range_in(self.at).is_empty();
+        let under_way = |op: &Op| op.end.is_none() && op.changes(self.at);
         let loose = |made: &u64| ops.get(made).is_some_and(|op| op.loose);
         self.changed < since
-            && !ops.values().filter(here).any(|op| op.end.is_none())
+            && !ops.values().any(under_way)
             && !self.candidates.iter().any(|c| c.left.is_none() && c.made_of.iter().any(loose))
     }
 
