@@ -220,7 +220,8 @@ fn permission_denied_is_told() {
     use std::os::unix::process::CommandExt;
     let room = Room::new();
     room.quod(&["create", "-q", "a.qed", "1M"]).exits(0);
-    std::fs::copy(common::QUOD, room.path("quod")).unwrap();
+    // By another process: what another test starts meanwhile would hold a copy of ours open, and nobody could run it.
+    room.peer("cp", &[common::QUOD, "quod"]).exits(0);
     let set = |name: &str, mode| {
         std::fs::set_permissions(room.path(name), std::fs::Permissions::from_mode(mode)).unwrap()
     };

@@ -4,7 +4,7 @@ mod common;
 
 use std::process::{Command, Stdio};
 
-use common::{Killed, Room, wait_until};
+use common::{Killed, Room, listens, wait_until};
 
 /// A `qemu-nbd` over a file of the room, on a socket in it.
 struct Server {
@@ -23,7 +23,7 @@ impl Server {
         command.args(["-f", "raw", "-x", export, "-k"]).arg(&socket).args(arguments);
         let child = Killed::spawn(command.arg(room.path(file)).stdin(Stdio::null()));
         let uri = format!("nbd+unix:///{export}?socket={}", socket.display());
-        wait_until("qemu-nbd listens", || socket.exists());
+        wait_until("qemu-nbd listens", || listens(&socket));
         Server { _child: child, uri }
     }
 }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use common::serving::Serving;
-use common::{Killed, QUOD, Room, wait_until};
+use common::{Killed, QUOD, Room, listens, wait_until};
 
 fn room() -> Room {
     let room = Room::new();
@@ -105,7 +105,7 @@ fn sockets_of_a_service_manager_are_served_on_and_keep_their_names() {
     let mut command = room.command("systemd-socket-activate");
     command.arg("-l").arg(&socket).args(["-l", &format!("127.0.0.1:{port}"), QUOD, "serve", "a.qed"]);
     let server = Killed::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
-    wait_until("the activator listens", || socket.exists());
+    wait_until("the activator listens", || listens(&socket));
     // It becomes the server with the first client.
     let uri = format!("nbd+unix:///?socket={}", socket.display());
     wait_until("it answers", || room.peer("nbdinfo", &["--size", &uri]).code == Some(0));

@@ -7,7 +7,7 @@ mod pki;
 use std::process::Stdio;
 
 use common::serving::Serving;
-use common::{Killed, Room, wait_until};
+use common::{Killed, Room, listens, wait_until};
 use pki::pki;
 
 /// A server of a new disk that requires TLS; the URI for a client, which has the same certificates.
@@ -87,19 +87,10 @@ fn our_verbs_use_a_disk_of_nbdkit_over_tls() {
     room.write("disk.raw", &pattern(8 << 20));
     let certificates = format!("--tls-certificates={}", pki.path().display());
     let mut nbdkit = room.command("nbdkit");
-    nbdkit.args([
-        "-f",
-        "--tls=require",
-        "--tls-verify-peer",
-        &certificates,
-        "-U",
-        "kit.sock",
-        "file",
-        "disk.raw",
-    ]);
-    let _nbdkit = Killed::spawn(nbdkit.stdin(Stdio::null()));
-    wait_until("nbdkit listens", || room.path("kit.sock").exists());
     let socket = room.path("kit.sock");
+    nbdkit.args(["-f", "--tls=require", "--tls-verify-peer", &certificates, "-U"]).arg(&socket);
+    let _nbdkit = Killed::spawn(nbdkit.args(["file", "disk.raw"]).stdin(Stdio::null()));
+    wait_until("nbdkit listens", || listens(&socket));
     let uri = format!("nbds+unix:///?socket={}&tls-certificates={}", socket.display(), pki.path().display());
     room.quod(&["info", &uri]).exits(0).prints("virtual size: 8 MiB");
     room.quod(&["compare", "-f", "raw", "-F", "raw", &uri, "disk.raw"]).exits(0).prints("identical");

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{Killed, QUOD, Room, wait_until};
+use common::{Killed, QUOD, Room, listens, wait_until};
 
 const SERVICE: &str = include_str!("../../../contrib/systemd/quod@.service");
 const SOCKET: &str = include_str!("../../../contrib/systemd/quod@.socket");
@@ -62,7 +62,7 @@ fn the_start_command_serves_the_passed_socket_says_so_and_ends_by_the_stop_signa
     let notified = UnixDatagram::bind(room.path("notify")).expect("the name is free");
     notified.set_read_timeout(Some(Duration::from_secs(60))).expect("it is a socket");
     let server = activated(&room, &format!("NOTIFY_SOCKET={}", room.path("notify").display()));
-    wait_until("the activator listens", || room.path("web.sock").exists());
+    wait_until("the activator listens", || listens(&room.path("web.sock")));
 
     let uri = format!("nbd+unix:///?socket={}", room.path("web.sock").display());
     room.peer("nbdinfo", &["--size", &uri]).exits(0).prints("1048576");

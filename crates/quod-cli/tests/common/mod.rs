@@ -222,6 +222,14 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Whether somebody listens on the Unix socket of that absolute name. Its file is there a moment earlier.
+pub(crate) fn listens(socket: &Path) -> bool {
+    const ACCEPTS: &str = "00010000";
+    let sockets = fs::read_to_string("/proc/net/unix").expect("the kernel lists them");
+    let name = format!(" {}", socket.display());
+    sockets.lines().any(|line| line.ends_with(&name) && line.split_whitespace().nth(3) == Some(ACCEPTS))
+}
+
 /// A child that does not outlive its test, also when that fails.
 pub(crate) struct Killed(pub(crate) Child);
 

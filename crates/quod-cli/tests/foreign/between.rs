@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use crate::common::servers::{Kind, Server, Wanted};
-use crate::common::{Killed, Room, wait_until};
+use crate::common::{Killed, Room, listens, wait_until};
 use crate::compare;
 use crate::images::{EMPTY, OVER, PLAIN, furnish};
 use crate::listed::{FACTS_OF_OVER, FACTS_OF_PLAIN};
@@ -69,11 +69,12 @@ fn nbdfuse_holds_a_sound_file_system() {
 
 fn retrying(room: &Room, uri: &str) -> Killed {
     let mut command = room.command("nbdkit");
-    command.args(["--foreground", "--unix=front.sock", "--filter=retry", "nbd", &format!("uri={uri}")]);
+    let socket = room.path("front.sock");
+    command.args(["--foreground", "--filter=retry", "-U"]).arg(&socket).args(["nbd", &format!("uri={uri}")]);
     command.args(["retries=20", "retry-delay=1", "retry-exponential=no"]);
     // It complains of what it is here for.
     let front = Killed::spawn(command.stderr(Stdio::null()));
-    wait_until("nbdkit listens", || room.path("front.sock").exists());
+    wait_until("nbdkit listens", || listens(&socket));
     front
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod scripted;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,7 +27,7 @@ impl Server {
         let child = command.stdin(Stdio::null()).spawn().expect("the peer is installed");
         let server = Server { child, directory };
         let patience = Instant::now() + Duration::from_secs(30);
-        while !server.socket().exists() {
+        while !listens(&server.socket()) {
             assert!(Instant::now() < patience, "the server does not start");
             thread::sleep(Duration::from_millis(10));
         }
@@ -80,6 +81,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ended: bool = self.child.kill().and_then(|()| self.child.wait().map(drop)).is_ok();
     }
+}
+
+/// Whether somebody listens on the Unix socket of that absolute name. Its file is there a moment earlier.
+pub(crate) fn listens(socket: &Path) -> bool {
+    const ACCEPTS: &str = "00010000";
+    let sockets = fs::read_to_string("/proc/net/unix").expect("the kernel lists them");
+    let name = format!(" {}", socket.display());
+    sockets.lines().any(|line| line.ends_with(&name) && line.split_whitespace().nth(3) == Some(ACCEPTS))
 }
 
 pub(crate) fn connect(name: &str) -> io::Result<NbdStorage> {
