@@ -28,6 +28,19 @@ pub(crate) enum Change {
     SetLen(u64),
 }
 
+impl Change {
+    /// Whether the order of the two matters.
+    fn meets(&self, other: &Change) -> bool {
+        let range = |change: &Change| match change {
+            Change::Write { at, data, .. } => *at..at + data.len() as u64,
+            Change::Punch { at, len } => *at..at + len,
+            Change::SetLen(_) => 0..u64::MAX,
+        };
+        let (one, other) = (range(self), range(other));
+        one.start < other.end && other.start < one.end
+    }
+}
+
 /// What is known of an effect's durability.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -157,8 +170,8 @@ impl File {
         image
     }
 
-    /// The order in which the effects reach the medium. Durable ones keep theirs; what is open lands anywhere; what
-    /// is in limbo never lands on top of what was made durable after it.
+    /// The order in which the effects reach the medium. Durable ones keep theirs; what is open lands anywhere, and what is
+    /// in limbo no later than it was seen, but neither on top of what replaced it and is durable.
     fn order(&self, odds: &Odds, dice: &mut Rng) -> Vec<usize> {
         let count = self.journal.len();
         let mut keyed: Vec<(usize, usize)> = (0..count).map(|index| (index * 2 + 1, index)).collect();
@@ -166,7 +179,7 @@ impl File {
             for (key, index) in &mut keyed {
                 match self.journal[*index].fate {
                     Fate::Durable => {}
-                    Fate::Open => *key = dice.usize(..=count) * 2,
+                    Fate::Open => *key = dice.usize(..=self.replaced_by(*index)) * 2,
                     Fate::Limbo => *key = dice.usize(..=*index) * 2,
                 }
             }
@@ -174,6 +187,14 @@ impl File {
         }
         keyed.sort_by_key(|(key, index)| (*key, if key % 2 == 1 { *index } else { 0 }));
         keyed.into_iter().map(|(_, index)| index).collect()
+    }
+
+    /// The first durable effect that readers saw on top of this one; the end of the journal where there is none.
+    fn replaced_by(&self, index: usize) -> usize {
+        let Some(effect) = self.journal.get(index) else { return index };
+        let replaces = |later: &Effect| later.fate == Fate::Durable && later.change.meets(&effect.change);
+        let after = &self.journal[index + 1..];
+        after.iter().position(replaces).map_or(self.journal.len(), |next| index + 1 + next)
     }
 }
 
@@ -208,6 +229,25 @@ fn apply(change: &Change, image: &mut Sparse, mut tear: Option<(&mut Rng, u32)>)
             if lands() {
                 image.set_len(*len);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_something_durable_has_replaced_never_comes_back_with_the_rest_of_its_sector() {
+        let mut file = File::settled(Sparse::default());
+        file.write(1, 0, &[1; 37]);
+        file.write(2, 0, &[2; SECTOR as usize]);
+        file.complete(2, 1);
+        file.flushed(2, true);
+        for seed in 0..200 {
+            let mut sector = [0; SECTOR as usize];
+            file.crash(&mut Rng::with_seed(seed)).read(0, &mut sector);
+            assert_eq!(sector, [2; SECTOR as usize], "seed {seed}");
         }
     }
 }
