@@ -191,8 +191,8 @@ impl File {
 
     /// The first durable effect that readers saw on top of this one; the end of the journal where there is none.
     fn replaced_by(&self, index: usize) -> usize {
-        let Some(effect) = self.journal.get(index) else { return index };
-        let replaces = |later: &Effect| later.fate == Fate::Durable && later.change.meets(&effect.change);
+        let change = &self.journal[index].change;
+        let replaces = |later: &Effect| later.fate == Fate::Durable && later.change.meets(change);
         let after = &self.journal[index + 1..];
         after.iter().position(replaces).map_or(self.journal.len(), |next| index + 1 + next)
     }
