@@ -143,7 +143,9 @@ impl Script {
     }
 
     fn crash(&mut self, seed: u16) {
-        if self.crashes < MOST_CRASHES {
+        // Of sectors that too many have written side by side nothing would be proved.
+        let is_followed = self.guest.oracle.borrow().model.lost() == 0;
+        if self.crashes < MOST_CRASHES && is_followed {
             self.crashes += 1;
             let mut dice = fastrand::Rng::with_seed(seed.into());
             let examiner = Examiner::new(&self.case, RARELY);

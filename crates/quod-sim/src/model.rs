@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::SECTOR;
-use crate::sector::{Bytes, Op, Ops, Sector, What};
+use crate::sector::{Bytes, Op, Ops, Running, Sector, What};
 use crate::violation::{Violation, violation};
 
 /// Names a request that has begun.
@@ -46,6 +46,11 @@ impl fmt::Debug for Model {
 /// Addresses of the sectors that a range touches.
 fn sectors(at: u64, len: u64) -> impl Iterator<Item = u64> {
     (at - at % SECTOR..at + len).step_by(SECTOR as usize)
+}
+
+/// Requests that change bytes, and have not ended.
+fn running(ops: &Ops) -> Running<'_> {
+    ops.iter().filter(|(_, op)| op.end.is_none() && op.writes()).map(|(number, op)| (*number, op)).collect()
 }
 
 impl Model {
@@ -112,8 +117,9 @@ impl Model {
             for sector in sectors(at, len) {
                 self.sector(sector);
             }
+            let running = running(&self.ops);
             for (_, sector) in self.sectors.range_mut(at - at % SECTOR..at + len) {
-                sector.begin(number, &self.ops);
+                sector.begin(number, &self.ops[&number], &running);
             }
         }
         Request(number)
@@ -241,6 +247,7 @@ impl Model {
     }
 
     fn judge(&mut self, at: u64, bytes: &[u8], since: u64, recovered: bool) -> Result<(), Violation> {
+        let running = running(&self.ops);
         let whole = Op { what: What::Read, at, len: bytes.len() as u64, begin: 0, end: None, loose: false };
         for sector_at in sectors(at, bytes.len() as u64) {
             let range = whole.range_in(sector_at);
@@ -259,9 +266,9 @@ impl Model {
             }
             if recovered {
                 sector.recover(range, here, self.clock);
-            } else if sector.quiet(since, &self.ops) {
+            } else if sector.quiet(since, &running, &self.ops) {
                 // What a read shows of what a flush has covered is what the flush has covered.
-                let for_good = sector.quiet(self.flushed, &self.ops);
+                let for_good = sector.quiet(self.flushed, &running, &self.ops);
                 sector.saw(range, here, self.clock, for_good);
             }
         }

@@ -47,6 +47,9 @@ pub(crate) enum What {
 
 pub(crate) type Ops = BTreeMap<u64, Op>;
 
+/// Those of them that change bytes, and have not ended.
+pub(crate) type Running<'a> = Vec<(u64, &'a Op)>;
+
 impl Op {
     /// Whether it changes bytes.
     pub(crate) fn writes(&self) -> bool {
@@ -120,15 +123,14 @@ impl Sector {
         Sector { at, candidates: vec![only], changed: 0, cleared_for_good: false, lost: false }
     }
 
-    /// A request begins: from now on its bytes may be seen, over any present value, and below those of requests
-    /// that run beside it.
-    pub(crate) fn begin(&mut self, number: u64, ops: &Ops) {
-        let Some(op) = ops.get(&number) else { return };
+    /// A request begins, and is among those that run: from now on its bytes may be seen, over any present value, and below
+    /// those of the others.
+    pub(crate) fn begin(&mut self, number: u64, op: &Op, running: &Running<'_>) {
         (self.changed, self.cleared_for_good) = (op.begin, false);
         if self.lost {
             return;
         }
-        let Some(fresh) = self.landings(number, op, ops) else {
+        let Some(fresh) = self.landings(number, op, running) else {
             self.lost = true;
             self.candidates.clear();
             return;
@@ -143,19 +145,17 @@ impl Sector {
 
     /// What the request may make of the present values, alone and below requests that run beside it, which land on top of
     /// it in any order. `None` where that is more than can be followed.
-    fn landings(&self, number: u64, op: &Op, ops: &Ops) -> Option<Vec<Candidate>> {
-        // Also those that do not touch it: they may lie over one that does.
-        let runs_beside = |(other, beside): &(&u64, &Op)| {
-            **other != number && beside.end.is_none() && beside.changes(self.at)
-        };
-        let beside: Vec<(&u64, &Op)> = ops.iter().filter(runs_beside).collect();
+    fn landings(&self, number: u64, op: &Op, running: &Running<'_>) -> Option<Vec<Candidate>> {
+        // Also those that touch none of its bytes: they may lie over one that does.
+        let runs_beside = |(other, beside): &&(u64, &Op)| *other != number && beside.changes(self.at);
+        let beside: Vec<_> = running.iter().filter(runs_beside).collect();
         let present = self.candidates.iter().filter(|c| c.left.is_none());
         let mut fresh: Vec<Candidate> = present.map(|c| self.over(c, number, op)).collect();
         let mut known: BTreeSet<_> = fresh.iter().map(Candidate::identity).collect();
         let mut next = 0;
         while next < fresh.len() && fresh.len() < TOO_MANY {
             for (other, above) in &beside {
-                let candidate = self.over(&fresh[next], **other, above);
+                let candidate = self.over(&fresh[next], *other, above);
                 if known.insert(candidate.identity()) {
                     fresh.push(candidate);
                 }
@@ -258,11 +258,10 @@ impl Sector {
     }
 
     /// Whether nothing could change the sector since `since`.
-    pub(crate) fn quiet(&self, since: u64, ops: &Ops) -> bool {
-        let under_way = |op: &Op| op.end.is_none() && op.changes(self.at);
+    pub(crate) fn quiet(&self, since: u64, running: &Running<'_>, ops: &Ops) -> bool {
         let loose = |made: &u64| ops.get(made).is_some_and(|op| op.loose);
         self.changed < since
-            && !ops.values().any(under_way)
+            && !running.iter().any(|(_, op)| op.changes(self.at))
             && !self.candidates.iter().any(|c| c.left.is_none() && c.made_of.iter().any(loose))
     }
 

@@ -198,6 +198,11 @@ impl World {
         self.lock().failures.get(&kind).copied().unwrap_or(0)
     }
 
+    /// How many operations have failed.
+    pub fn all_failures(&self) -> u64 {
+        self.lock().failures.values().sum()
+    }
+
     /// Changes of all files that a crash now could undo or tear.
     pub fn uncertain(&self) -> usize {
         self.lock().files.iter().map(File::uncertain).sum()

@@ -14,6 +14,9 @@ use quod_storage::Buffer;
 use crate::guest::Guest;
 use crate::oracle::Oracle;
 
+/// A comparison with them is faster than a look at each byte.
+const ZEROES: [u8; 4096] = [0; 4096];
+
 impl Guest {
     /// Reads the whole disk and compares it.
     ///
@@ -90,7 +93,7 @@ impl Guest {
             let told = &bytes[done..done + run.len as usize];
             let has_data = matches!(run.kind, BlockKind::Data { .. });
             assert!(
-                has_data || told.iter().all(|&byte| byte == 0),
+                has_data || told.chunks(ZEROES.len()).all(|part| *part == ZEROES[..part.len()]),
                 "{run:?} at {at:#x} plus {done:#x} is no zeroes"
             );
             done += told.len();

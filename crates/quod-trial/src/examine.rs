@@ -75,7 +75,7 @@ impl Examiner {
         place: &str,
     ) {
         let mut oracle = oracle.clone();
-        oracle.model.crash();
+        oracle.crash(place);
         for _ in 0..choices {
             let survivors = dice.u64(..1 << 32);
             let place = format!("{place}, crash at tick {} with survivors {survivors}", world.ticks());
@@ -110,6 +110,7 @@ impl Examiner {
             executor.run().unwrap_or_else(|stuck| panic!("{place}: {stuck}"));
             guest.assert_no_error(place);
             guest.assert_no_violation(place);
+            guest.oracle.borrow().assert_followed(place);
             guest.compare(&mut executor, place);
         }
         let repaired = layout(world);

@@ -216,8 +216,8 @@ impl Guest {
         let size = self.image.size() + by;
         self.oracle.borrow_mut().grows(size);
         match self.image.grow(size).await {
-            // Another task's growth may have come first.
-            Err(error) if error.kind() == ErrorKind::InvalidArgument => Ok(()),
+            // Another task's growth has come first.
+            Err(error) if error.kind() == ErrorKind::InvalidArgument && self.image.size() >= size => Ok(()),
             Err(error) => Err(error),
             Ok(()) => {
                 self.oracle.borrow_mut().has_grown(size);

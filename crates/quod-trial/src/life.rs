@@ -13,6 +13,7 @@ use quod::ErrorKind;
 use quod_sim::{Executor, Faults, Kind};
 use quod_storage::Access;
 
+use crate::ask::Ask;
 use crate::case::{Disk, disk};
 use crate::compare::validate;
 use crate::form::{End, Life};
@@ -26,6 +27,7 @@ impl Trial<'_> {
     pub(crate) fn live(&mut self, oracle: Oracle, life: &Life) -> Oracle {
         let (guest, mut executor) = self.open(oracle);
         self.writes_failed = self.world.failures(Kind::Write);
+        self.failed = self.world.all_failures();
         self.world.set_faults(self.plan.form.faults(&self.case));
         self.ask(&guest, life, &mut executor);
         self.crash_after_each(&mut executor, &guest.oracle, life.most);
@@ -105,10 +107,13 @@ impl Trial<'_> {
     fn judge(&self, guest: &Guest, executor: &mut Executor) {
         executor.run().unwrap_or_else(|stuck| panic!("{stuck}"));
         guest.assert_no_violation("at rest");
+        let failed = self.world.all_failures() > self.failed;
         for (ask, kind, sentence) in guest.errors.borrow().iter() {
+            let reads = matches!(ask, Ask::Read { .. } | Ask::Status { .. });
             let allowed = match kind {
-                ErrorKind::NoSpace => self.plan.form.may_be_full(),
-                ErrorKind::Io | ErrorKind::Latched => self.plan.form.may_fail(),
+                ErrorKind::NoSpace => self.plan.form.may_be_full() && failed && !reads,
+                ErrorKind::Io => self.plan.form.may_fail() && failed,
+                ErrorKind::Latched => self.flushes_failed() > 0 && !reads,
                 _ => false,
             };
             assert!(allowed, "{ask:?} fails with {kind:?}: {sentence}");
@@ -169,7 +174,7 @@ impl Trial<'_> {
     fn cut_power(&mut self, mut oracle: Oracle) -> Oracle {
         (self.killed, self.lost_power) = (true, true);
         self.world = self.world.crash(self.dice.u64(..));
-        oracle.model.crash();
+        oracle.crash("after a failed flush");
         oracle
     }
 }

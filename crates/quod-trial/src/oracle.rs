@@ -5,7 +5,7 @@
 //!
 //! Invariant: a crash of a copy leaves the original as it is: the trial goes on from there.
 //!
-//! Absent on purpose: judging (`quod_sim::Model`).
+//! Absent on purpose: judging what a sector holds (`quod_sim::Model`).
 
 use quod_sim::Model;
 
@@ -40,6 +40,24 @@ impl Oracle {
     pub(crate) fn has_grown(&mut self, size: u64) {
         self.model.grow(size);
         self.unended.retain(|unended| *unended > size);
+    }
+
+    /// The machine loses its power.
+    ///
+    /// # Panics
+    /// As [`assert_followed`](Oracle::assert_followed).
+    pub fn crash(&mut self, place: &str) {
+        self.assert_followed(place);
+        self.model.crash();
+    }
+
+    /// Holds the model against its task: of a sector that it has lost it allows anything.
+    ///
+    /// # Panics
+    /// When it has lost one.
+    pub fn assert_followed(&self, place: &str) {
+        let lost = self.model.lost();
+        assert_eq!(lost, 0, "{place}: the model has lost sectors: nothing would be proved of them");
     }
 
     /// A clean close has made everything durable.

@@ -2,7 +2,7 @@
 //!
 //! Role: [`shrink`] leaves requests out, halves first and then one by one, as long as some crash still breaks a law.
 //!
-//! Invariant: what is kept breaks the same law as before, by its sentence up to the numbers.
+//! Invariant: what is kept breaks the same law as before, by the words of its sentence.
 //!
 //! Absent on purpose: simpler requests, and other seeds: what is left out already changes what runs when.
 
@@ -61,7 +61,33 @@ fn fails(finding: &Finding, kept: &[usize]) -> Option<Box<Finding>> {
     (law(&found.sentence) == law(sentence)).then_some(found)
 }
 
-/// What a sentence says before it comes to numbers.
-fn law(sentence: &str) -> &str {
-    sentence.split(|letter: char| letter.is_ascii_digit()).next().unwrap_or(sentence)
+/// The law that a sentence names: what is left of it without numbers, and without what a sector holds and might hold.
+fn law(sentence: &str) -> String {
+    let told = sentence.split_once(": it holds").map_or(sentence, |(told, _)| told);
+    let is_number = |word: &&str| word.starts_with(|letter: char| letter.is_ascii_digit());
+    told.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| !word.is_empty() && !is_number(word))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_law_is_known_by_its_words_alone() {
+        let foreign = "after a crash: sector 0x1e00 is Foreign: it holds bytes of 0x200, write 3 from 0; allowed: zeroes";
+        let elsewhere =
+            "after a crash: sector 0x200 is Foreign: it holds bytes of 0, write 12 from 0; allowed: write 4";
+        let stale = "after a crash: sector 0x1e00 is Stale: it holds write 3 from 0; allowed: zeroes from 0";
+        assert_eq!(law(foreign), law(elsewhere));
+        assert_ne!(law(foreign), law(stale));
+        let nested =
+            "after a crash, crash at tick 12 with survivors 3: sector 0xe00 is Stale: it holds zeroes";
+        let deeper =
+            "after a crash, crash at tick 8 with survivors 77: sector 0xe00 is Torn: it holds zeroes";
+        assert_ne!(law(nested), law(deeper));
+        assert_ne!(law(nested), law(stale), "the first crash, and one that follows it");
+    }
 }

@@ -21,8 +21,8 @@ fn open(world: &World, executor: &mut Executor, place: &str) -> Disk {
 fn crash(world: &World, guest: &Guest, survivors: u64, place: &str) {
     let crashed = world.crash(survivors);
     let mut oracle = guest.oracle.borrow().clone();
-    oracle.model.crash();
     let place = format!("{place}, crash at tick {} with survivors {survivors}", world.ticks());
+    oracle.crash(&place);
     let mut executor = Executor::new(&crashed, survivors);
     let image = open(&crashed, &mut executor, &place);
     oracle.allow_part_of_growth(image.size());

@@ -82,7 +82,7 @@ impl World {
 
     fn act(&self, own: u64, kept: &mut Vec<Pinned>) {
         let key = l2(thread_rng().gen_range(0..KEYS - 3));
-        match thread_rng().gen_range(0..10) {
+        match thread_rng().gen_range(0..11) {
             0..2 => {
                 let seen = self.cache.find(key, |slice| (slice.key(), slice.entry(0) % KEYS));
                 assert!(seen.is_none_or(|seen| seen == (key, key.index)));
@@ -93,6 +93,7 @@ impl World {
             7 => kept.clear(),
             // A load that is given up.
             8 => drop(self.cache.begin_load(key)),
+            9 => self.cache.validate(),
             // Keys that only this thread touches, so that what it read is the newest.
             _ => self.commit_by_another_road(l2(KEYS - 1 - own)),
         }
