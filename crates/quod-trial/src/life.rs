@@ -108,12 +108,13 @@ impl Trial<'_> {
         executor.run().unwrap_or_else(|stuck| panic!("{stuck}"));
         guest.assert_no_violation("at rest");
         let failed = self.world.all_failures() > self.failed;
+        let write_failed = self.world.failures(Kind::Write) > self.writes_failed;
         for (ask, kind, sentence) in guest.errors.borrow().iter() {
             let reads = matches!(ask, Ask::Read { .. } | Ask::Status { .. });
             let allowed = match kind {
                 ErrorKind::NoSpace => self.plan.form.may_be_full() && failed && !reads,
                 ErrorKind::Io => self.plan.form.may_fail() && failed,
-                ErrorKind::Latched => self.flushes_failed() > 0 && !reads,
+                ErrorKind::Latched => (write_failed || self.flushes_failed() > 0) && !reads,
                 _ => false,
             };
             assert!(allowed, "{ask:?} fails with {kind:?}: {sentence}");
