@@ -26,15 +26,24 @@ impl Alone {
     }
 }
 
+fn take_a_turn((turn, alone): &(Turn, Alone)) {
+    let guard = block_on(turn.take());
+    alone.count();
+    drop(guard);
+}
+
 #[test]
-fn a_turn_is_one_threads_at_a_time() {
+fn a_turn_is_one_of_two_threads_at_a_time() {
+    explore(|| {
+        let shared = side_by_side(Default::default(), &[take_a_turn, take_a_turn]);
+        assert_eq!(shared.1.counted(), 2);
+    });
+}
+
+#[test]
+fn a_turn_is_one_of_three_threads_at_a_time() {
     explore_within(Some(5), || {
-        let take: fn(&(Turn, Alone)) = |(turn, alone)| {
-            let guard = block_on(turn.take());
-            alone.count();
-            drop(guard);
-        };
-        let shared = side_by_side(<(Turn, Alone)>::default(), &[take, take, take]);
+        let shared = side_by_side(Default::default(), &[take_a_turn, take_a_turn, take_a_turn]);
         assert_eq!(shared.1.counted(), 3);
     });
 }
@@ -79,26 +88,32 @@ fn a_turn_lasts_until_the_kernel_lets_go_of_its_share() {
     });
 }
 
+/// A gate, who has closed it, and how many are inside.
+type Gated = (Gate, Alone, AtomicUsize);
+
+fn close((gate, alone, inside): &Gated) {
+    let closed = block_on(gate.close());
+    assert_eq!(inside.load(Ordering::Relaxed), 0);
+    alone.count();
+    drop(closed);
+}
+
 #[test]
 fn nobody_is_inside_a_closed_gate() {
-    explore_within(Some(5), || {
-        let enter: fn(&(Gate, Alone, AtomicUsize)) = |(gate, _, inside)| {
+    explore(|| {
+        let enter: fn(&Gated) = |(gate, _, inside)| {
             let permit = block_on(gate.enter()).expect("it is not shut");
             inside.fetch_add(1, Ordering::Relaxed);
             inside.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
         };
-        let close: fn(&(Gate, Alone, AtomicUsize)) = |(gate, alone, inside)| {
-            let closed = block_on(gate.close());
-            assert_eq!(inside.load(Ordering::Relaxed), 0);
-            alone.count();
-            drop(closed);
-        };
-        let shared = side_by_side(Default::default(), &[enter, close]);
-        assert!(shared.0.is_free());
-        let shared = side_by_side(<(Gate, Alone, AtomicUsize)>::default(), &[close, close]);
-        assert_eq!(shared.1.counted(), 2);
+        assert!(side_by_side(Default::default(), &[enter, close]).0.is_free());
     });
+}
+
+#[test]
+fn a_gate_is_closed_by_one_thread_at_a_time() {
+    explore(|| assert_eq!(side_by_side(Default::default(), &[close, close]).1.counted(), 2));
 }
 
 #[test]
@@ -136,27 +151,38 @@ fn whoever_waits_at_a_gate_that_is_shut_is_told() {
     });
 }
 
+/// Ranges, and who holds one of their two borders.
+type Bordered = (RangeLocks, Alone, Alone);
+
+fn hold_low((ranges, low, _): &Bordered) {
+    let _held = block_on(ranges.hold(0..=1));
+    low.count();
+}
+
+fn hold_middle((ranges, low, high): &Bordered) {
+    let _held = block_on(ranges.hold(1..=2));
+    low.count();
+    high.count();
+}
+
+fn hold_high((ranges, _, high): &Bordered) {
+    let _held = block_on(ranges.hold(2..=3));
+    high.count();
+}
+
 #[test]
-fn ranges_that_overlap_are_one_threads_at_a_time() {
+fn two_ranges_that_overlap_are_held_one_at_a_time() {
+    explore(|| {
+        let shared = side_by_side(Default::default(), &[hold_low, hold_middle]);
+        assert_eq!(shared.1.counted(), 2);
+        assert!(shared.0.is_free());
+    });
+}
+
+#[test]
+fn three_ranges_that_overlap_are_held_one_at_a_time() {
     explore_within(Some(5), || {
-        let shared = side_by_side(
-            <(RangeLocks, Alone, Alone)>::default(),
-            &[
-                |(ranges, low, _)| {
-                    let _held = block_on(ranges.hold(0..=1));
-                    low.count();
-                },
-                |(ranges, low, high)| {
-                    let _held = block_on(ranges.hold(1..=2));
-                    low.count();
-                    high.count();
-                },
-                |(ranges, _, high)| {
-                    let _held = block_on(ranges.hold(2..=3));
-                    high.count();
-                },
-            ],
-        );
+        let shared = side_by_side(Default::default(), &[hold_low, hold_middle, hold_high]);
         assert_eq!((shared.1.counted(), shared.2.counted()), (2, 2));
         assert!(shared.0.is_free());
     });

@@ -3,7 +3,7 @@
 use quod_storage::Held;
 
 use super::disk::Disk;
-use super::{block_on, explore_within, side_by_side};
+use super::{block_on, explore, explore_within, side_by_side};
 use crate::allocate::FileEnd;
 use crate::geometry::Geometry;
 use crate::sync::Mutex;
@@ -65,7 +65,7 @@ fn no_cluster_is_handed_out_twice() {
 
 #[test]
 fn room_that_the_file_did_not_get_is_handed_out_again_and_never_to_two() {
-    explore_within(Some(5), || {
+    explore(|| {
         let file = File::new(false);
         file.disk.failing.store(1, Ordering::Release);
         let file = side_by_side(file, &[|file| file.grow(1), |file| file.grow(2)]);
