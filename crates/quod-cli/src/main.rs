@@ -6,6 +6,7 @@
 //!
 //! Absent on purpose: anything that a single verb needs. One file a verb.
 
+mod bench;
 mod chain;
 mod check;
 mod compare;
@@ -58,6 +59,7 @@ enum Verb {
     Map(map::Args),
     Compare(compare::Args),
     Io(io::Args),
+    Bench(bench::Args),
     Serve(serve::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -89,6 +91,7 @@ fn run(verb: &Verb) -> anyhow::Result<u8> {
         Verb::Map(args) => map::run(args),
         Verb::Compare(args) => compare::run(args),
         Verb::Io(args) => io::run(args),
+        Verb::Bench(args) => bench::run(args),
         Verb::Serve(args) => serve::run(args),
         Verb::Completions(args) => completions::run(args, Cli::command()),
         Verb::Man(args) => man::run(args, Cli::command()),

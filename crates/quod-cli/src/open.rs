@@ -10,8 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
-use quod::{Error, ErrorKind, Format, Image, OpenOptions};
-use quod_storage::{Access, FileOpener, FileStorage, Opener};
+use quod::{CommitPolicy, Error, ErrorKind, Format, Image, OpenOptions};
+use quod_language::parse_size;
+use quod_storage::{Access, FileStorage, Opener};
 
 use crate::place::{self, AnyDisk, Places};
 
@@ -36,6 +37,42 @@ impl Source {
     /// The image, to be read.
     pub(crate) fn target(&self) -> Target<'_> {
         Target::for_reading(&self.file, self.format.as_deref(), self.force_share)
+    }
+}
+
+/// How an image is used once it is open.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Tuning {
+    /// When a first write's table entry reaches FILE: before the write completes (through), or with others at the next flush
+    /// (grouped), which a killed process loses; grouped over a backing file and through without one when not given
+    #[arg(long, value_name = "POLICY", value_enum)]
+    commit: Option<Commit>,
+    /// Bytes that the table cache of each image of a chain may take, with a suffix or without
+    #[arg(long, value_name = "BYTES")]
+    cache_size: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Commit {
+    Through,
+    Grouped,
+}
+
+impl Tuning {
+    /// Checks what was given, and sets it.
+    ///
+    /// # Errors
+    /// `Invalid cache size specified: ...`
+    pub(crate) fn set(&self, options: &mut OpenOptions) -> anyhow::Result<()> {
+        options.commit = self.commit.map(|commit| match commit {
+            Commit::Through => CommitPolicy::Through,
+            Commit::Grouped => CommitPolicy::Grouped,
+        });
+        if let Some(text) = &self.cache_size {
+            let bytes = parse_size(text).ok().and_then(|bytes| usize::try_from(bytes).ok());
+            options.cache_bytes = bytes.ok_or_else(|| anyhow!("Invalid cache size specified: '{text}'."))?;
+        }
+        Ok(())
     }
 }
 
@@ -80,21 +117,28 @@ impl<'a> Target<'a> {
     /// # Errors
     /// `Could not open 'FILE': ...`
     pub(crate) async fn open(&self) -> anyhow::Result<AnyDisk> {
-        self.open_by(&self.places, quod::DEFAULT_CACHE_BYTES).await
+        self.open_by(&self.places, &Tuning::default()).await
     }
 
-    /// As [`open`](Target::open), but in a local file, and with a budget for the table cache in bytes.
+    /// As [`open`](Target::open), but in a local file.
     ///
     /// # Errors
     /// `Could not open 'FILE': ...`
-    pub(crate) async fn open_with(&self, cache_bytes: usize) -> anyhow::Result<Disk> {
+    pub(crate) async fn open_file<O: Opener>(
+        &self,
+        opener: &O,
+        tuning: &Tuning,
+    ) -> anyhow::Result<Image<O::Storage>>
+    where
+        O::Storage: Clone,
+    {
         if place::remote_name(self.path).is_some() {
-            bail!("Could not open '{}': only local files are served", self.path.display());
+            bail!("Could not open '{}': it must be a local file here", self.path.display());
         }
-        self.open_by(&FileOpener, cache_bytes).await
+        self.open_by(opener, tuning).await
     }
 
-    async fn open_by<O: Opener>(&self, opener: &O, cache_bytes: usize) -> anyhow::Result<Image<O::Storage>>
+    async fn open_by<O: Opener>(&self, opener: &O, tuning: &Tuning) -> anyhow::Result<Image<O::Storage>>
     where
         O::Storage: Clone,
     {
@@ -104,7 +148,7 @@ impl<'a> Target<'a> {
             None => None,
         };
         options.backing = place::backing_policy(self.path);
-        options.cache_bytes = cache_bytes;
+        tuning.set(&mut options)?;
         match Image::open(opener, self.path, &options).await {
             Ok(disk) => Ok(disk),
             Err(error) => bail!(could_not_open(self.path, &error)),

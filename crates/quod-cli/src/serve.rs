@@ -25,6 +25,7 @@ use anyhow::Context;
 use quod_export::nbd::{Server, ServerOptions, Summary, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::open::Tuning;
 use crate::output;
 use images::Opened;
 use listen::Places;
@@ -91,9 +92,8 @@ pub(crate) struct Args {
     /// Write the number of this process to a file once clients are answered; it goes at the end
     #[arg(long, value_name = "PATH")]
     pid_file: Option<PathBuf>,
-    /// Bytes that the table cache of each image of a chain may take, with a suffix or without
-    #[arg(long, value_name = "BYTES")]
-    cache_size: Option<String>,
+    #[command(flatten)]
+    tuning: Tuning,
     /// Make an empty disk of this size of each FILE that is missing or empty
     #[arg(long, value_name = "SIZE")]
     create: Option<String>,

@@ -219,6 +219,12 @@ impl Model {
         self.settle();
     }
 
+    /// What no flush has covered may be gone, and what a later write hid may show again; what is there may yet be lost in a
+    /// crash. Nothing is in flight.
+    pub fn lose_unflushed(&mut self) {
+        self.sectors.values_mut().for_each(Sector::lose_unflushed);
+    }
+
     /// The machine lost its power.
     pub fn crash(&mut self) {
         self.ops.clear();

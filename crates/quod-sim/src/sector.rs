@@ -229,6 +229,13 @@ impl Sector {
         self.merge();
     }
 
+    /// Everything within the reach of a crash may be seen.
+    pub(crate) fn lose_unflushed(&mut self) {
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.reachable) {
+            candidate.left = None;
+        }
+    }
+
     /// Makes one of those with the same value.
     fn merge(&mut self) {
         let mut merged: BTreeMap<Arc<Bytes>, Candidate> = BTreeMap::new();

@@ -10,7 +10,9 @@ use std::fmt;
 use std::path::Path;
 
 use fastrand::Rng;
-use quod::{BackingPolicy, CreateOptions, Format, Image, NewBacking, OpenOptions};
+use quod::{
+    BackingPolicy, CommitPolicy, CreateOptions, Format, Image, NewBacking, OpenOptions, PendingBounds,
+};
 use quod_sim::{Executor, Faults, Model, SimStorage, World};
 use quod_storage::Access;
 
@@ -43,6 +45,10 @@ pub struct Case {
     pub qemu: Option<usize>,
     /// Budget of the table cache.
     pub cache_bytes: usize,
+    /// When entries reach the file.
+    pub commit: CommitPolicy,
+    /// How much of it may wait.
+    pub pending: PendingBounds,
 }
 
 /// Clusters and tables; what one L2 table maps is 2 MiB, 4 MiB, 16 MiB, and more than the disk. A cluster of 2 MiB is
@@ -81,7 +87,12 @@ impl Case {
         };
         // All slices, or three: the array that finds them grows with the budget, and is made anew with every open.
         let cache_bytes = [256 << 10, 3 * 4096][dice.usize(..2)];
-        Case { seed, cluster_size, table_size, size, backing, qemu: None, cache_bytes }
+        // Half of all disks over a backing file, where it is the default, and some of the others.
+        let grouped = if backing.is_some() { 2 } else { 4 };
+        let commit = if dice.u32(..grouped) == 0 { CommitPolicy::Grouped } else { CommitPolicy::Through };
+        let tight = PendingBounds { entries: dice.u64(1..12), bytes: cluster * dice.u64(1..12) };
+        let pending = if dice.bool() { tight } else { PendingBounds::default() };
+        Case { seed, cluster_size, table_size, size, backing, qemu: None, cache_bytes, commit, pending }
     }
 
     /// A disk that QEMU has made, written to, and closed or left dirty; of some the end was cut off since, by a header
@@ -135,6 +146,8 @@ impl Case {
         OpenOptions {
             backing: BackingPolicy::Local,
             cache_bytes: self.cache_bytes,
+            commit: Some(self.commit),
+            pending: self.pending,
             ..OpenOptions::new(access)
         }
     }
@@ -191,6 +204,9 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes in {}, {} of cache", self.size, self.geometry(), self.cache_bytes)?;
+        if self.commit == CommitPolicy::Grouped {
+            write!(f, ", grouped within {} entries, {} bytes", self.pending.entries, self.pending.bytes)?;
+        }
         if let Some(which) = self.qemu {
             write!(f, ", left by QEMU ({which})")?;
         }

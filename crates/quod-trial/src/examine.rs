@@ -164,7 +164,7 @@ pub fn kill_and_reopen(case: &Case, world: &World, guest: &Guest, executor: Exec
     drop(executor);
     world.settle();
     let mut oracle = guest.oracle.borrow().clone();
-    oracle.model.kill();
+    oracle.kill(case.commit);
     let mut executor = Executor::new(world, case.seed);
     let image = open(case, world, &mut executor).unwrap_or_else(|error| panic!("{place}: {error}"));
     let guest = Guest::new(image, oracle, world);

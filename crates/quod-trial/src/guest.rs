@@ -207,6 +207,8 @@ impl Guest {
                 open.end(Model::succeed);
                 self.oracle.borrow_mut().sizes.retain(|known| *known >= size);
             }
+            // For want of room, what is pending stays so, and the next one may succeed.
+            Err(error) if error.kind() == ErrorKind::NoSpace => {}
             Err(_) => self.latched.set(true),
         }
         flushed

@@ -165,7 +165,7 @@ impl Trial<'_> {
         self.killed = true;
         self.world.kill(self.dice.u64(..));
         let mut oracle = guest.oracle.take();
-        oracle.model.kill();
+        oracle.kill(self.case.commit);
         // A flush that the process had under way may fail after its death.
         if self.flushes_failed() > 0 { self.cut_power(oracle) } else { oracle }
     }

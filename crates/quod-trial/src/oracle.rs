@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: judging what a sector holds (`quod_sim::Model`).
 
+use quod::CommitPolicy;
 use quod_sim::Model;
 
 /// What is known of a disk.
@@ -49,6 +50,15 @@ impl Oracle {
     pub fn crash(&mut self, place: &str) {
         self.assert_followed(place);
         self.model.crash();
+    }
+
+    /// The process is dead.
+    pub(crate) fn kill(&mut self, commit: CommitPolicy) {
+        self.model.kill();
+        if commit == CommitPolicy::Grouped {
+            // Entries that only it knew are gone, and with them what no flush had covered.
+            self.model.lose_unflushed();
+        }
     }
 
     /// Holds the model against its task: of a sector that it has lost it allows anything.

@@ -1,25 +1,19 @@
 //! The engine as a synchronous library over local files.
 //!
-//! Role: a thin face: each call runs the engine's future on the calling thread, and a thread of its own calls
-//! [`Image::maintain`](crate::Image::maintain) from time to time.
+//! Role: a thin face: each call runs the engine's future on the calling thread, and a [`Keeper`] does what time asks for.
 //!
 //! Absent on purpose: anything that the engine does not do. Correctness does not depend on the thread.
 
 use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use quod_storage::{Buffer, FileOpener, FileStorage};
 
 use crate::block_on;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Image;
+use crate::keeper::Keeper;
 use crate::options::{CreateOptions, Fua, OpenOptions, Room};
 use crate::read::BlockStatus;
-
-/// How often what has been idle is settled.
-const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// An open image on a local file, for callers that block. Share it by reference; calls may run at the same time.
 ///
@@ -28,13 +22,6 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
 pub struct BlockingImage {
     image: Image<FileStorage>,
     keeper: Option<Keeper>,
-}
-
-/// The thread that settles what is idle. Ends when it is dropped.
-#[derive(Debug)]
-struct Keeper {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl BlockingImage {
@@ -52,7 +39,7 @@ impl BlockingImage {
     /// As [`Image::open`]; `Io` when no thread can be started.
     pub fn open(name: &Path, options: &OpenOptions) -> Result<Self> {
         let image = block_on(Image::open(&FileOpener, name, options))?;
-        let keeper = if image.is_writable() { Some(Keeper::start(image.clone())?) } else { None };
+        let keeper = if image.is_writable() { Some(Keeper::start(&image)?) } else { None };
         Ok(BlockingImage { image, keeper })
     }
 
@@ -132,33 +119,5 @@ impl BlockingImage {
         // The keeper first: it must not meet a closed image.
         self.keeper = None;
         block_on(self.image.close())
-    }
-}
-
-impl Keeper {
-    fn start(image: Image<FileStorage>) -> Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let keep = move || {
-            while stopped.recv_timeout(MAINTAIN_EVERY) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = block_on(image.maintain()) {
-                    // The image is latched or short of room: its next write or flush tells the caller.
-                    tracing::warn!(%error, "maintenance of an open image failed");
-                }
-            }
-        };
-        let thread = thread::Builder::new().name("quod-maintain".into()).spawn(keep);
-        let thread = thread.map_err(|source| Error::io("no thread for the image's maintenance", source))?;
-        Ok(Keeper { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the maintenance thread panicked");
-        }
     }
 }

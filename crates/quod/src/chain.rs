@@ -22,7 +22,8 @@ use crate::front::{BackingName, Front, cannot_open, clear_autoclear, flush, open
 use crate::geometry::MAX_IMAGE_SIZE;
 use crate::layer::{Layer, LayerKind, Qed, QedWriter};
 use crate::need_check::NeedCheck;
-use crate::options::{BackingPolicy, Format, OpenOptions};
+use crate::options::{BackingPolicy, CommitPolicy, Format, OpenOptions};
+use crate::pending::Pending;
 use crate::probe::{self, Guard};
 use crate::sync::OnceLock;
 use crate::sync::atomic::AtomicU64;
@@ -141,7 +142,7 @@ async fn add_layer<O: Opener>(
     };
     if access == Access::Write {
         let looked_through = make_writable(&storage, &mut front).await.map_err(blame)?;
-        opened.writer = Some(writer(&front, looked_through));
+        opened.writer = Some(writer(&front, looked_through, options));
     }
     let qed = Qed::new(&front.header, front.file_length, access == Access::Write, options.cache_bytes);
     opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Qed(Box::new(qed)) });
@@ -171,8 +172,9 @@ async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<boo
     Ok(looked_through)
 }
 
-fn writer(front: &Front, looked_through: bool) -> QedWriter {
+fn writer(front: &Front, looked_through: bool, options: &OpenOptions) -> QedWriter {
     let unordered = front.backing.is_none();
+    let by_backing = if unordered { CommitPolicy::Through } else { CommitPolicy::Grouped };
     QedWriter {
         end: FileEnd::new(front.header.geometry(), front.file_length, unordered),
         need_check: NeedCheck::new(front.header.clone(), front.start.clone(), unordered),
@@ -181,7 +183,8 @@ fn writer(front: &Front, looked_through: bool) -> QedWriter {
         tables_cleared: AtomicU64::new(0),
         clusters: Default::default(),
         tables: Default::default(),
-        unsettled: Default::default(),
+        policy: options.commit.unwrap_or(by_backing),
+        pending: Pending::new(options.pending, options.cache_bytes),
         copies: Arc::new(async_lock::Semaphore::new(COPY_BUDGET)),
     }
 }

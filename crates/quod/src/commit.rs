@@ -1,31 +1,30 @@
 //! Durability order: data, then L2, then L1; in this file alone.
 //!
-//! Role: brings table entries into the file in the order that `docs/spec/durability-rules.md` asks for, and publishes
-//! them last. Entries that fall into one slice are written together, one write of a slice at a time.
+//! Role: brings table entries into the file in the order that `docs/spec/durability-rules.md` asks for. Entries that fall
+//! into one slice are written together, one write of a slice at a time. Under commit policy `through`, which is told here,
+//! readers see them last; what is other under `grouped` is in `grouped.rs`.
 //!
-//! Crash states that commit policy `through` allows, for a cluster that a request allocates:
+//! Crash states that `through` allows, for a cluster that a request allocates:
 //! * no backing file: NEED_CHECK is durable; data and entry are each present or absent. Absent data reads as zeroes, as
 //!   the guest had it before (D4);
 //! * over a backing file: no entry (the guest sees the backing file), or an entry and the data (D5);
 //! * a new L2 table: unreferenced, or linked and durable (D6). An entry in a table that is not linked is not reached.
 //!
-//! Invariant: an entry becomes visible after the file has it, so live entries are the committed image (D7), and
-//! nobody changes them but who holds the slice's turn.
+//! Invariant: a slice is composed of what the file has of it, and of what may go out (D7), by who holds its turn.
 //!
 //! Absent on purpose: undo. What a failed or cancelled write may have brought to the file stays queued, and goes out
 //! again with the next write of its slice, with the next maintenance, or at the close.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
-use crate::cache::{EntryRun, Pinned, Slice, SliceKey, TableLevel};
+use crate::cache::{EntryRun, Kept, Pinned, Slice, SliceKey, TableLevel};
 use crate::error::{Error, Result};
 use crate::flush::Flusher;
 use crate::geometry::{ENTRY, SECTOR};
 use crate::layer::{Qed, QedWriter};
-use crate::sync::MutexGuard;
+use crate::options::CommitPolicy;
 use crate::table::{L2Entry, encode_entries};
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
 
@@ -43,37 +42,71 @@ pub(crate) struct Top<'a, S> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NewEntries {
     /// Consecutive clusters of the file that hold the whole clusters' data.
-    Data(FileOffset),
+    Data {
+        /// Where the first one lies.
+        room: FileOffset,
+        /// So many bytes were written there.
+        bytes: u64,
+    },
     /// Zero markers.
     Zeroes,
 }
 
+/// As long as readers see an entry last, none waits for a flush.
+const ANY_FLUSH: u64 = u64::MAX;
+
 impl<S: Storage> Top<'_, S> {
-    /// Gives `clusters` clusters of the disk, from the one at `at` on, their entries. They lie in one slice, the
-    /// caller holds them (`held`), and what the entries name holds the right bytes and lies inside the file (D3).
+    /// The slice of L2 for `at`, pinned, to be handed to [`commit`](Top::commit). Where L1 has no table one is made (D6).
+    ///
+    /// # Errors
+    /// As [`commit`](Top::commit).
+    pub(crate) async fn table_for(&self, at: GuestOffset, held: &Held) -> Result<Pinned> {
+        match self.writer.policy {
+            CommitPolicy::Through => self.linked_slice(at, held).await,
+            CommitPolicy::Grouped => self.promised_slice(at, held).await,
+        }
+    }
+
+    /// Gives `clusters` clusters of the disk, from the one at `at` on, their entries. They lie in that slice, the
+    /// caller holds them (`held`), and what the entries name holds the right bytes, lies inside the file (D3), and has been
+    /// noted as written.
     ///
     /// # Errors
     /// `NoSpace`: the entries may go out later; `Latched`, `Corrupt`, `Io`.
     pub(crate) async fn commit(
         &self,
+        slice: &Pinned,
         at: GuestOffset,
         clusters: ClusterCount,
         new: NewEntries,
         held: &Held,
     ) -> Result<()> {
-        let slice = self.linked_slice(at, held).await?;
         let start = self.qed.geometry.l2_slice(at).entry;
         let count = clusters.0 as usize;
         let run = match new {
-            NewEntries::Data(room) => {
+            NewEntries::Data { room, .. } => {
                 EntryRun { start, count, first: room.0, stride: self.qed.geometry.cluster_size() }
             }
             NewEntries::Zeroes => EntryRun { start, count, first: 1, stride: 0 },
         };
-        if self.over_backing && matches!(new, NewEntries::Data(_)) {
-            self.flusher.flush(self.storage, held).await?;
+        let bytes = match new {
+            NewEntries::Data { bytes, .. } => bytes,
+            NewEntries::Zeroes => 0,
+        };
+        let is_ordered = self.over_backing && matches!(new, NewEntries::Data { .. });
+        match self.writer.policy {
+            CommitPolicy::Through => {
+                if is_ordered {
+                    self.flusher.flush(self.storage, held).await?;
+                }
+                self.write_entries(slice, run, held).await
+            }
+            CommitPolicy::Grouped => {
+                let after = if is_ordered { self.flusher.owed() } else { 0 };
+                self.promise(slice, run, after, bytes);
+                Ok(())
+            }
         }
-        self.write_entries(&slice, run, held).await
     }
 
     /// The slice of L2 for `at`, pinned; its table is made and linked first where L1 has none (D6).
@@ -96,15 +129,21 @@ impl<S: Storage> Top<'_, S> {
             if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
                 return Ok(slice);
             }
-            // Fresh room reads as zeroes: an empty table, once the length that covers it is durable.
-            let table = self.writer.end.allocate(self.storage, geometry.table_clusters(), &held).await?;
-            let end = table.0 + geometry.table_bytes();
-            self.writer.end.reach(self.storage, table.0..end, &held, &self.qed.file_length).await?;
-            self.flusher.wrote();
+            let table = self.new_table(&held).await?;
             self.flusher.flush(self.storage, &held).await?;
             let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };
             self.write_entries(&l1, run, &held).await?;
         }
+    }
+
+    /// Fresh room for a table, which reads as zeroes: an empty one, once the length that covers it is durable.
+    pub(crate) async fn new_table(&self, held: &Held) -> Result<FileOffset> {
+        let geometry = &self.qed.geometry;
+        let table = self.writer.end.allocate(self.storage, geometry.table_clusters(), held).await?;
+        let end = table.0 + geometry.table_bytes();
+        self.writer.end.reach(self.storage, table.0..end, held, &self.qed.file_length).await?;
+        self.flusher.wrote();
+        Ok(table)
     }
 
     /// Clears the L1 entry of a table that lies past the end of the disk whole, so that nobody has looked into it.
@@ -122,19 +161,25 @@ impl<S: Storage> Top<'_, S> {
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
         let turn = self.writer.tables.hold(index..=index).await;
         let run = EntryRun { start: entry, count: 1, first: L2Entry::Unallocated.encode(), stride: 0 };
-        self.write_entries(&l1, run, &Held::new(Arc::new((permit, turn)))).await
+        match self.writer.policy {
+            CommitPolicy::Through => self.write_entries(&l1, run, &Held::new(Arc::new((permit, turn)))).await,
+            CommitPolicy::Grouped => {
+                self.promise(&l1, run, 0, 0);
+                Ok(())
+            }
+        }
     }
 
     /// Writes a run of entries, with whatever else waits for the same slice, then publishes them.
     async fn write_entries(&self, slice: &Pinned, run: EntryRun, held: &Held) -> Result<()> {
         // Dropped last, also when this future is: only then is it known whether the entries stay.
-        let remembered = Unsettled { writer: self.writer, slice };
+        let remembered = Unsettled { kept: &self.qed.cache.kept, slice };
         let mine = slice.enqueue(run);
         let turn = slice.updates.turn.take().await;
         let outcome = if mine.is_settled() {
             Ok(())
         } else {
-            self.write_waiting(slice, &Held::new(Arc::new((held.clone(), turn.clone())))).await
+            self.write_waiting(slice, ANY_FLUSH, &Held::new(Arc::new((held.clone(), turn.clone())))).await
         };
         drop(mine);
         drop(remembered);
@@ -143,8 +188,16 @@ impl<S: Storage> Top<'_, S> {
 
     /// Sends out again what an earlier write of the slice may or may not have brought to the file.
     async fn settle(&self, slice: &Pinned, held: &Held) -> Result<()> {
+        self.write_slice(slice, ANY_FLUSH, held).await
+    }
+
+    /// Writes what waits for the slice and needs no flush later than `flushed`.
+    ///
+    /// # Errors
+    /// As [`commit`](Top::commit); what did not go out stays.
+    pub(crate) async fn write_slice(&self, slice: &Pinned, flushed: u64, held: &Held) -> Result<()> {
         let turn = slice.updates.turn.take().await;
-        self.write_waiting(slice, &Held::new(Arc::new((held.clone(), turn.clone())))).await
+        self.write_waiting(slice, flushed, &Held::new(Arc::new((held.clone(), turn)))).await
     }
 
     /// Sends out again what is left of failed and cancelled requests for held clusters of one slice, so that a lookup by
@@ -167,42 +220,53 @@ impl<S: Storage> Top<'_, S> {
         let slice = self.qed.cache.pin(SliceKey { level: TableLevel::L2, index: place.index })?;
         let covered = geometry.in_cluster(at) + len.min(geometry.left_in_slice(at));
         let entries = place.entry..place.entry + geometry.clusters_for(covered).0 as usize;
-        slice.updates.attempted_in(&entries).then_some(slice)
+        slice.updates.unsettled_in(&entries).then_some(slice)
     }
 
-    /// Sends out again all that failed and cancelled requests have left behind.
+    /// Makes durable all that completed before the call.
+    ///
+    /// # Errors
+    /// As [`commit`](Top::commit).
+    pub(crate) async fn make_durable(&self, held: &Held) -> Result<()> {
+        self.drain().await?;
+        self.flusher.flush(self.storage, held).await
+    }
+
+    /// Sends out all that the file is owed, be it promised, or left behind by failed and cancelled requests.
     ///
     /// # Errors
     /// As [`commit`](Top::commit); what did not go out stays.
     pub(crate) async fn settle_all(&self) -> Result<()> {
+        if self.writer.policy == CommitPolicy::Grouped {
+            return self.drain().await;
+        }
         loop {
-            let next = self.writer.unsettled().values().next().cloned();
-            let Some(slice) = next else { return Ok(()) };
+            let Some(slice) = self.qed.cache.kept.all().into_iter().next() else { return Ok(()) };
             let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
             self.settle(&slice, &Held::new(permit)).await?;
         }
     }
 
-    /// Under the slice's turn: all that waits goes to the file in one write, and is published.
-    async fn write_waiting(&self, slice: &Slice, held: &Held) -> Result<()> {
+    /// Under the slice's turn: all that waits and may go out goes to the file in one write, and readers see it.
+    async fn write_waiting(&self, slice: &Slice, flushed: u64, held: &Held) -> Result<()> {
         self.flusher.check()?;
-        let runs = slice.updates.attempt();
-        if runs.is_empty() {
-            self.writer.forget_if_settled(slice);
+        let kept = &self.qed.cache.kept;
+        let attempt = slice.updates.attempt(flushed);
+        if attempt.runs.is_empty() {
+            kept.let_go(slice);
             return Ok(());
         }
         // Before the file may have the entries: one that comes late must not find its cluster cut off.
-        runs.iter().for_each(|run| self.writer.end.note_referenced(self.end_of_named(slice, run)));
-        let (first, bytes) = self.compose(slice, &runs);
+        attempt.runs.iter().for_each(|run| self.writer.end.note_referenced(self.end_of_named(slice, run)));
+        let (first, bytes) = compose(slice, &attempt.runs);
         let at = slice.at().plus(first);
         let written = self.storage.write_at(at.0, Buffers::from(bytes).holding(held.clone())).await;
         written.map_err(|source| {
             self.flusher.metadata_failed(Error::io(format!("the table at {at} cannot be written"), source))
         })?;
         self.flusher.wrote();
-        runs.iter().for_each(|run| slice.publish(run));
-        slice.updates.settle(runs.len());
-        self.writer.forget_if_settled(slice);
+        self.writer.pending.take(slice.settle(&attempt));
+        kept.let_go(slice);
         Ok(())
     }
 
@@ -216,59 +280,30 @@ impl<S: Storage> Top<'_, S> {
             (_, L2Entry::Unallocated | L2Entry::Zero) => 0,
         }
     }
-
-    /// The smallest whole sectors of the slice that hold the runs: the committed entries, and the runs over them.
-    fn compose(&self, slice: &Slice, runs: &[EntryRun]) -> (u64, Buffer) {
-        let unit = SECTOR / ENTRY;
-        let start = runs.iter().map(|run| run.start as u64).min().unwrap_or(0) / unit * unit;
-        let end =
-            runs.iter().map(|run| (run.start + run.count) as u64).max().unwrap_or(0).next_multiple_of(unit);
-        let mut entries: Vec<u64> = (start..end).map(|index| slice.entry(index as usize)).collect();
-        for (index, value) in runs.iter().flat_map(EntryRun::entries) {
-            entries[index - start as usize] = value;
-        }
-        let mut bytes = Buffer::zeroed(entries.len() * ENTRY as usize);
-        encode_entries(entries.into_iter(), &mut bytes);
-        (start * ENTRY, bytes)
-    }
 }
 
-/// Keeps a slice pinned and known when a write of it is left unsettled, whether by an error or by a dropped future.
+/// The smallest whole sectors of the slice that hold the runs: what the file has there, and the runs over it.
+fn compose(slice: &Slice, runs: &[EntryRun]) -> (u64, Buffer) {
+    let unit = (SECTOR / ENTRY) as usize;
+    let start = runs.iter().map(|run| run.start).min().unwrap_or(0) / unit * unit;
+    let end = runs.iter().map(|run| run.start + run.count).max().unwrap_or(0).next_multiple_of(unit);
+    let mut entries = slice.in_file(start..end);
+    for (index, value) in runs.iter().flat_map(EntryRun::entries) {
+        entries[index - start] = value;
+    }
+    let mut bytes = Buffer::zeroed(entries.len() * ENTRY as usize);
+    encode_entries(entries.into_iter(), &mut bytes);
+    (start as u64 * ENTRY, bytes)
+}
+
+/// Keeps a slice when a write of it is left unsettled, whether by an error or by a dropped future.
 struct Unsettled<'a> {
-    writer: &'a QedWriter,
+    kept: &'a Kept,
     slice: &'a Pinned,
 }
 
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
-        // Looked at under the lock, as in `forget_if_settled`: the later of the two has the last word.
-        let mut unsettled = self.writer.unsettled();
-        if self.slice.updates.unsettled() {
-            unsettled.entry(self.slice.key()).or_insert_with(|| self.slice.clone());
-        }
-    }
-}
-
-impl QedWriter {
-    /// Whether failed or cancelled requests have left anything behind.
-    pub(crate) fn has_unsettled(&self) -> bool {
-        !self.unsettled().is_empty()
-    }
-
-    /// What they have left behind.
-    pub(crate) fn unsettled_slices(&self) -> Vec<Pinned> {
-        self.unsettled().values().cloned().collect()
-    }
-
-    fn unsettled(&self) -> MutexGuard<'_, BTreeMap<SliceKey, Pinned>> {
-        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets a slice be evicted again once nothing is left of failed and cancelled requests.
-    fn forget_if_settled(&self, slice: &Slice) {
-        let mut unsettled = self.unsettled();
-        if !slice.updates.unsettled() {
-            unsettled.remove(&slice.key());
-        }
+        self.kept.keep(self.slice);
     }
 }

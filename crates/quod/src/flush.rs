@@ -113,6 +113,16 @@ impl Flusher {
         }
     }
 
+    /// Number of the flush that will have covered all that is complete now, once it has succeeded. It may have already.
+    pub(crate) fn owed(&self) -> u64 {
+        self.wanted().unwrap_or_else(|| self.done())
+    }
+
+    /// Number of the last flush that succeeded.
+    pub(crate) fn done(&self) -> u64 {
+        self.flights().done
+    }
+
     fn begin(&self) -> u64 {
         let mut flights = self.flights();
         flights.begun += 1;

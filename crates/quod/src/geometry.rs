@@ -7,6 +7,8 @@
 //!
 //! Absent on purpose: rounding anywhere else. Whoever needs a count of clusters asks here.
 
+use std::ops::RangeInclusive;
+
 use crate::units::{ClusterCount, FileOffset, GuestCluster, GuestOffset};
 
 pub(crate) const MIN_CLUSTER_SIZE: u32 = 1 << 12;
@@ -119,6 +121,13 @@ impl Geometry {
     /// Slices of all L2 tables of the largest image.
     pub(crate) fn l2_slices(&self) -> u64 {
         ((self.addressable() - 1) >> self.slice_span_bits()) + 1
+    }
+
+    /// The slices of L2 that the table of an L1 entry is made of.
+    pub(crate) fn slices_of_table(&self, l1_index: u64) -> RangeInclusive<u64> {
+        let bits = self.table_entries_bits() - SLICE_ENTRIES_BITS;
+        let first = l1_index << bits;
+        first..=first + ((1 << bits) - 1)
     }
 
     /// Slices of the part of L1 that the largest image uses.

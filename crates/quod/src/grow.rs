@@ -84,7 +84,7 @@ impl<S: Storage> Image<S> {
             at = at.plus(self.clear_past_end(top, at, size - at.0).await?);
         }
         top.flusher.wrote();
-        top.flusher.flush(top.storage, held).await?;
+        top.make_durable(held).await?;
         let growth = self.strays().begin(0..HEADER_BYTES as u64).await;
         let held = Held::new(Arc::new((held.clone(), growth.held())));
         let written = top.writer.need_check.set_image_size(top.storage, top.flusher, size, &held).await;
@@ -114,8 +114,10 @@ impl<S: Storage> Image<S> {
             Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
             Ok(_) | Err(_) => {
                 let len = len.min(geometry.left_in_slice(at));
+                top.admit().await?;
                 let claim = top.claim_entries(at, len).await?;
-                top.commit(at, geometry.clusters_for(len), NewEntries::Zeroes, &claim).await?;
+                let slice = top.table_for(at, &claim).await?;
+                top.commit(&slice, at, geometry.clusters_for(len), NewEntries::Zeroes, &claim).await?;
                 Ok(len)
             }
         }

@@ -189,7 +189,7 @@ impl<S: Storage> Image<S> {
         self.check_open()?;
         let Some(writer) = &self.shared.writer else { return Ok(()) };
         let idle = writer.need_check.is_idle();
-        if !idle && !writer.has_unsettled() && writer.overhang.get().is_some() {
+        if !idle && !self.owes() && writer.overhang.get().is_some() {
             return Ok(());
         }
         match self.writing(0, 0)? {
@@ -197,6 +197,19 @@ impl<S: Storage> Image<S> {
             Writing::Qed(top) if idle => self.blame(self.settle_down(&top, After::Open).await),
             Writing::Qed(top) => self.blame(top.settle_all().await),
             Writing::Raw { .. } => Ok(()),
+        }
+    }
+
+    /// Completes when so much waits for the file that [`maintain`](Image::maintain) is due before its time: half of
+    /// [`PendingBounds`](crate::PendingBounds). Never, where nothing is kept waiting. When `maintain` fails, it may be due
+    /// again at once: leave it some time.
+    ///
+    /// # Cancellation
+    /// Nothing is left behind.
+    pub async fn maintenance_due(&self) {
+        match (&self.layers()[0].kind, &self.shared.writer) {
+            (LayerKind::Qed(qed), Some(writer)) => writer.pending.half_full(|| qed.cache.kept.len()).await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -245,7 +258,7 @@ impl<S: Storage> Image<S> {
             top.settle_all().await?;
             let gate = top.writer.need_check.close_gate().await;
             // Whoever was waited for may have left something behind.
-            if !top.writer.has_unsettled() {
+            if top.qed.cache.kept.is_empty() {
                 break Held::new(gate);
             }
         };
@@ -258,6 +271,14 @@ impl<S: Storage> Image<S> {
             top.flusher.flush(top.storage, &gate).await?;
         }
         top.writer.need_check.clear(top.storage, top.flusher, &gate).await
+    }
+
+    /// Whether entries wait for the file that outlive their request.
+    fn owes(&self) -> bool {
+        match &self.layers()[0].kind {
+            LayerKind::Qed(qed) => !qed.cache.kept.is_empty(),
+            LayerKind::Raw(_) => false,
+        }
     }
 
     pub(crate) fn layers(&self) -> &[Layer] {
@@ -350,14 +371,11 @@ impl<S: Storage> Image<S> {
 
     /// What every request that writes ends with.
     pub(crate) async fn complete(&self, writing: &Writing<'_, S>, fua: Fua) -> Result<()> {
-        let storage = match writing {
-            Writing::Raw { storage, .. } => *storage,
-            Writing::Qed(top) => top.storage,
-        };
-        match fua {
-            Fua::No => Ok(()),
-            Fua::Yes => self.blame(self.flusher().flush(storage, &Held::NOTHING).await),
-        }
+        self.blame(match (fua, writing) {
+            (Fua::No, _) => Ok(()),
+            (Fua::Yes, Writing::Raw { storage, .. }) => self.flusher().flush(*storage, &Held::NOTHING).await,
+            (Fua::Yes, Writing::Qed(top)) => top.make_durable(&Held::NOTHING).await,
+        })
     }
 }
 

@@ -5,21 +5,22 @@
 //!
 //! Absent on purpose: I/O.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_lock::Semaphore;
 
 use crate::allocate::FileEnd;
-use crate::cache::{Capacity, Pinned, SliceKey, TableCache};
+use crate::cache::{Capacity, TableCache};
 use crate::error::{Error, Result};
 use crate::geometry::{Geometry, SECTOR};
 use crate::header::Header;
 use crate::need_check::NeedCheck;
+use crate::options::CommitPolicy;
+use crate::pending::Pending;
 use crate::ranges::RangeLocks;
+use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, OnceLock};
 use crate::table::ValidRange;
 use crate::turn::Turn;
 use crate::units::FileOffset;
@@ -64,9 +65,9 @@ pub(crate) struct QedWriter {
     pub(crate) clusters: RangeLocks,
     /// L1 entries that are being linked.
     pub(crate) tables: RangeLocks,
-    /// Slices with entries that a failed or cancelled write may have brought to the file. They go out again in the order of
-    /// the disk, so that one seed replays to one run.
-    pub(crate) unsettled: Mutex<BTreeMap<SliceKey, Pinned>>,
+    pub(crate) policy: CommitPolicy,
+    /// What readers see and the file is owed.
+    pub(crate) pending: Pending,
     /// Bounds what copies from the backing file take: a permit stands for 1 MiB.
     pub(crate) copies: Arc<Semaphore>,
 }

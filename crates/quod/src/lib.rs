@@ -24,7 +24,7 @@
 //! # }) }
 //! ```
 //!
-//! Absent on purpose: clocks, sockets, threads but the one of [`BlockingImage`], other people's image formats, and unsafe
+//! Absent on purpose: clocks, sockets, threads but that of [`Keeper`], other people's image formats, and unsafe
 //! code.
 
 mod allocate;
@@ -40,10 +40,12 @@ mod flush;
 mod front;
 mod gate;
 mod geometry;
+mod grouped;
 mod grow;
 mod header;
 mod image;
 mod inspect;
+mod keeper;
 mod layer;
 mod lookup;
 #[cfg(test)]
@@ -51,6 +53,7 @@ mod lookup;
 mod models;
 mod need_check;
 mod options;
+mod pending;
 mod probe;
 mod ranges;
 mod read;
@@ -70,8 +73,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use front::BackingName;
 pub use image::Image;
 pub use inspect::{ImageInfo, inspect, probe};
+pub use keeper::Keeper;
 pub use options::{
-    BackingPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, Fua, NewBacking, OpenOptions, Room,
+    BackingPolicy, CommitPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, Fua, NewBacking, OpenOptions,
+    PendingBounds, Room,
 };
 pub use read::{BlockKind, BlockStatus};
 

@@ -50,21 +50,23 @@ impl Qed {
     /// As [`lookup`](Qed::lookup).
     pub(crate) async fn survey<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Result<Mapping> {
         let place = self.geometry.l2_slice(at);
-        let is_here = || {
-            let key = SliceKey { level: TableLevel::L2, index: place.index };
-            self.cache.find(key, |_| ()).is_some()
-        };
+        let key = SliceKey { level: TableLevel::L2, index: place.index };
+        let is_here = || self.cache.find(key, |_| ()).is_some();
         // A table that cannot be had is the lookup's to tell.
         if len > self.geometry.left_in_slice(at)
             && !is_here()
             && let Ok(Some(table)) = self.table(storage, at).await
         {
             let left = self.geometry.table_bytes() - place.in_table;
+            // Entries that the file is owed are not seen in it. Asked before the look: what goes out in between, that sees.
+            let last = SliceKey { index: place.index + left / SLICE_BYTES - 1, ..key };
+            let owed = self.cache.kept.first_among(key..=last);
+            let before = owed.map_or(u64::MAX, |slice| slice.key().index - place.index);
             let extent = storage.extent(table.0 + place.in_table, left).await;
             let extent = extent.map_err(|source| {
                 Error::io(format!("cannot tell holes from data in the table at {table}"), source)
             })?;
-            let slices = extent.len / SLICE_BYTES;
+            let slices = (extent.len / SLICE_BYTES).min(before);
             if extent.kind == ExtentKind::Hole && slices > 0 {
                 let len = len.min(self.geometry.left_in_slices(at, slices));
                 return Ok(Mapping { entry: L2Entry::Unallocated, len });

@@ -30,6 +30,34 @@ pub enum BackingPolicy {
     Local,
 }
 
+/// When the table entries of first writes reach the file (`docs/spec/durability-rules.md`, D4 to D7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitPolicy {
+    /// Before the request completes: a process that is killed loses nothing that has completed.
+    Through,
+    /// Together, after one flush of their data: at the guest's flush, at a bound on what is pending, or with
+    /// [`maintain`](crate::Image::maintain). A process that is killed loses what was not flushed, as by a crash.
+    Grouped,
+}
+
+/// How much may wait for the file under [`CommitPolicy::Grouped`]. At half of it maintenance is due
+/// ([`maintenance_due`](crate::Image::maintenance_due)); a first write that comes when all of it is used up brings it to
+/// the file first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingBounds {
+    /// Table entries.
+    pub entries: u64,
+    /// Bytes of data that were written for them.
+    pub bytes: u64,
+}
+
+impl Default for PendingBounds {
+    /// 4,096 entries, 64 MiB.
+    fn default() -> Self {
+        PendingBounds { entries: 4096, bytes: 64 << 20 }
+    }
+}
+
 /// How to open an image.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
@@ -43,13 +71,18 @@ pub struct OpenOptions {
     pub backing: BackingPolicy,
     /// What the table cache of each image of the chain may take, in bytes.
     pub cache_bytes: usize,
+    /// `None`: `Grouped` over a backing file, `Through` without one.
+    pub commit: Option<CommitPolicy>,
+    /// How much of it may wait.
+    pub pending: PendingBounds,
 }
 
 impl OpenOptions {
-    /// QED, no backing file, the default cache.
+    /// QED, no backing file, the default cache, the commit policy by the backing file.
     pub fn new(access: Access) -> Self {
         let (format, backing) = (Some(Format::Qed), BackingPolicy::Deny);
-        OpenOptions { format, access, backing, cache_bytes: DEFAULT_CACHE_BYTES }
+        let (cache_bytes, pending) = (DEFAULT_CACHE_BYTES, PendingBounds::default());
+        OpenOptions { format, access, backing, cache_bytes, commit: None, pending }
     }
 }
 

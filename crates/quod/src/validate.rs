@@ -100,16 +100,15 @@ impl Qed {
 }
 
 impl Slice {
-    /// What is published is what the file has, but for entries that a failed or dropped write may have brought there.
+    /// What the file is taken to have it has, but for entries that a failed or dropped write may have brought there.
     async fn validate<S: Storage>(&self, storage: &S) -> Result<()> {
         let bytes = Buffer::zeroed(self.len() * ENTRY as usize);
         let read = storage.read_at(self.at().0, bytes.into()).await;
         let bytes = read.map_err(|source| unreadable(self.at(), source))?.into_single();
-        for (index, in_file) in entries(&bytes).enumerate() {
-            let published = self.entry(index);
+        for ((index, in_file), taken) in entries(&bytes).enumerate().zip(self.in_file(0..self.len())) {
             assert!(
-                in_file == published || self.updates.may_have_brought(index, in_file),
-                "entry {index} of {self:?} is published as {published:#x}, and the file has {in_file:#x}"
+                in_file == taken || self.updates.may_have_brought(index, in_file),
+                "entry {index} of {self:?} is taken for {taken:#x}, and the file has {in_file:#x}"
             );
         }
         Ok(())
@@ -117,18 +116,19 @@ impl Slice {
 }
 
 impl QedWriter {
-    /// Nothing is held or pinned but for what failed and dropped requests have left unsettled.
+    /// Nothing is held or pinned but for what the file is owed.
     fn validate_pins(&self, qed: &Qed) {
         assert!(self.clusters.is_free() && self.tables.is_free(), "a range is held, and no request is there");
         assert!(self.need_check.is_free(), "a permit to update metadata is out, and no request is there");
-        let unsettled = self.unsettled_slices();
+        let kept = qed.cache.kept.all();
         for slice in qed.cache.resident() {
-            let known = unsettled.iter().any(|known| std::ptr::eq(&**known, &*slice));
-            assert_eq!(known, slice.updates.unsettled(), "whether {slice:?} is known to be unsettled");
+            let known = kept.iter().any(|known| std::ptr::eq(&**known, &*slice));
+            assert_eq!(known, slice.updates.owes(), "whether {slice:?} is kept");
             assert!(known || !slice.is_pinned(), "{slice:?} is pinned, and no request is there to use it");
             assert!(known || slice.updates.is_empty(), "{slice:?} has updates that nobody will write");
         }
-        assert_eq!(unsettled.iter().filter(|slice| slice.is_evicted()).count(), 0, "unsettled, and evicted");
+        assert_eq!(kept.iter().filter(|slice| slice.is_evicted()).count(), 0, "kept, and evicted");
+        self.pending.validate(kept.iter().map(|slice| slice.updates.promised()));
     }
 }
 

@@ -11,6 +11,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use async_lock::SemaphoreGuardArc;
 use quod_storage::{Buffer, Buffers, ExtentKind, Held, Storage};
 
 use crate::check;
@@ -24,11 +25,8 @@ use crate::sync::atomic::Ordering;
 use crate::table::L2Entry;
 use crate::units::{FileOffset, GuestOffset};
 
-/// Copies from a backing file go in pieces of at most this many bytes.
+/// One write carries at most this many bytes from a backing file.
 const COPY_PIECE: u64 = 1 << 20;
-
-/// Up to so many bytes around a write go out with it, in one vectored write; more is copied apart, without its holes.
-const SMALL_FILL: u64 = 128 << 10;
 
 /// What first writes put into their fresh room.
 pub(crate) enum Content {
@@ -82,6 +80,7 @@ impl<S: Storage> Image<S> {
             if let L2Entry::Data(file_at) = mapping.entry {
                 return self.write_file(top.storage, file_at, rest.split_to(mapping.len as usize)).await;
             }
+            top.admit().await?;
             let len = mapping.len.min(top.qed.geometry.left_in_slice(at));
             let claim = top.claim(at, len).await?;
             // Whoever held the clusters before may have allocated them.
@@ -117,96 +116,82 @@ impl<S: Storage> Image<S> {
         let first = geometry.cluster_start(geometry.guest_cluster(at));
         let clusters = geometry.clusters_for(end.0 - first.0);
         let last = first.0 + geometry.bytes_of(clusters);
+        // Before the data: where there is no room for a table, no cluster is leaked.
+        let slice = top.table_for(at, held).await?;
         let room = top.writer.end.allocate(top.storage, clusters, held).await?;
         let room_end = room.0 + geometry.bytes_of(clusters);
         top.writer.end.reach(top.storage, room.0..room_end, held, &top.qed.file_length).await?;
-        let fresh = Fresh { first, room, held };
-        let written = if below {
-            // Nothing is filled in past the end of the disk.
-            let tail = end.0..last.min(top.qed.image_size()).max(end.0);
-            self.write_and_fill(top, &fresh, first.0..at.0, content, tail).await
-        } else {
-            fresh.write(top, at.0, content).await
-        };
-        let content = match written {
-            Ok(content) => content,
+        // Nothing is filled in past the end of the disk.
+        let last = last.min(top.qed.image_size()).max(end.0);
+        let fill = if below { first.0..last } else { at.0..end.0 };
+        match self.write_and_fill(top, Fresh::new(first, room, held), fill, at.0, content).await {
+            Ok((content, bytes)) => {
+                top.flusher.wrote();
+                top.commit(&slice, first, clusters, NewEntries::Data { room, bytes }, held).await?;
+                Ok(content)
+            }
             Err(error) => {
                 top.give_back(room, room_end - room.0, held).await;
                 if error.kind() == ErrorKind::NoSpace {
                     top.writer.end.want(room.0..room_end);
                 }
-                return Err(error);
+                Err(error)
             }
-        };
-        top.flusher.wrote();
-        top.commit(first, clusters, NewEntries::Data(room), held).await?;
-        Ok(content)
+        }
     }
 
-    /// Writes the content and the backing bytes before and behind it: as one write where that is small.
+    /// Writes the content, and what the layers below have of the rest of `whole`; returns how many bytes that was. What lies
+    /// side by side goes out as one vectored write, and what reads as zeroes stays a hole.
     async fn write_and_fill(
         &self,
         top: &Top<'_, S>,
-        fresh: &Fresh<'_>,
-        head: Range<u64>,
+        mut fresh: Fresh<'_>,
+        whole: Range<u64>,
+        at: u64,
         content: Content,
-        tail: Range<u64>,
-    ) -> Result<Content> {
-        let small = (head.end - head.start) + (tail.end - tail.start) <= SMALL_FILL;
-        let Content::Bytes(bytes) = content else {
-            self.copy_up(top, fresh, head).await?;
-            self.copy_up(top, fresh, tail).await?;
-            return Ok(content);
+    ) -> Result<(Content, u64)> {
+        let end = at + content.len();
+        self.copy_up(top, &mut fresh, whole.start..at).await?;
+        let zeroes = match content {
+            Content::Bytes(bytes) => {
+                fresh.gather(at, bytes);
+                fresh.guests = Some(fresh.gathered.parts.len() - 1);
+                None
+            }
+            // Fresh room reads as zeroes already (D2).
+            Content::Zeroes(len) => {
+                fresh.write_out(top).await?;
+                Some(len)
+            }
         };
-        if !small {
-            let content = fresh.write(top, head.end, Content::Bytes(bytes)).await?;
-            self.copy_up(top, fresh, head).await?;
-            self.copy_up(top, fresh, tail).await?;
-            return Ok(content);
-        }
-        let held = self.copying(top, fresh).await;
-        let before = self.below(head.clone()).await?;
-        let after = self.below(tail).await?;
-        let start = if before.is_some() { head.start } else { head.end };
-        let had_before = before.is_some();
-        let parts = before.into_iter().chain([bytes]).chain(after);
-        let buffers = Buffers::gather(parts).holding(held);
-        let mut written = top.write_data(fresh.place(start), buffers).await?;
-        Ok(Content::Bytes(written.parts.remove(usize::from(had_before))))
+        self.copy_up(top, &mut fresh, end..whole.end).await?;
+        fresh.write_out(top).await?;
+        let content = zeroes.map(Content::Zeroes).or(fresh.content.map(Content::Bytes));
+        Ok((content.expect("bytes go in, bytes come out"), fresh.written))
     }
 
-    /// Copies a range from the layers below into fresh room, piece by piece; what reads as zeroes stays a hole.
-    async fn copy_up(&self, top: &Top<'_, S>, fresh: &Fresh<'_>, range: Range<u64>) -> Result<()> {
+    /// Gathers what the layers below have of a range.
+    async fn copy_up(&self, top: &Top<'_, S>, fresh: &mut Fresh<'_>, range: Range<u64>) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
             let run = self.content(1, GuestOffset(at), range.end - at).await?;
+            if run.kind == ExtentKind::Hole || fresh.copied == COPY_PIECE {
+                fresh.write_out(top).await?;
+            }
             if run.kind == ExtentKind::Hole {
                 at += run.len;
                 continue;
             }
-            let piece = run.len.min(COPY_PIECE);
-            let held = self.copying(top, fresh).await;
+            if fresh.copied == 0 {
+                fresh.permit = Some(top.writer.copies.acquire_arc().await);
+            }
+            let piece = run.len.min(COPY_PIECE - fresh.copied);
             let bytes = self.fill(1, GuestOffset(at), Buffer::zeroed(piece as usize)).await?;
-            let buffers = Buffers::from(bytes).holding(held);
-            top.write_data(fresh.place(at), buffers).await?;
+            fresh.gather(at, bytes);
+            fresh.copied += piece;
             at += piece;
         }
         Ok(())
-    }
-
-    /// Waits for the right to have one copy from below in memory. It goes with the write of that copy.
-    async fn copying(&self, top: &Top<'_, S>, fresh: &Fresh<'_>) -> Held {
-        let permit = top.writer.copies.acquire_arc().await;
-        Held::new(Arc::new((fresh.held.clone(), permit)))
-    }
-
-    /// The bytes of a small range as the layers below have them; `None` where they are zeroes.
-    async fn below(&self, range: Range<u64>) -> Result<Option<Buffer>> {
-        let (at, len) = (GuestOffset(range.start), range.end - range.start);
-        if self.known_zeroes(1, at, len).await? == len {
-            return Ok(None);
-        }
-        self.fill(1, at, Buffer::zeroed(len as usize)).await.map(Some)
     }
 
     /// Writes data to its place in the top layer's file.
@@ -225,29 +210,61 @@ impl<S: Storage> Image<S> {
     }
 }
 
-/// Fresh room for consecutive clusters.
-pub(crate) struct Fresh<'a> {
+/// Fresh room for consecutive clusters, and what is to be written there next.
+struct Fresh<'a> {
     /// Guest offset of the first cluster.
     first: GuestOffset,
     /// Where it lies in the file.
     room: FileOffset,
     held: &'a Held,
+    /// Guest offset of what is gathered, and which part of that is the guest's.
+    start: u64,
+    gathered: Buffers,
+    guests: Option<usize>,
+    /// Bytes from below that are among it, and the right to have so many in memory, which goes with their write.
+    copied: u64,
+    permit: Option<SemaphoreGuardArc>,
+    /// The guest's bytes, once they are written; how many bytes were written in all.
+    content: Option<Buffer>,
+    written: u64,
 }
 
-impl Fresh<'_> {
-    fn place(&self, guest: u64) -> FileOffset {
-        self.room.plus(guest - self.first.0)
+impl<'a> Fresh<'a> {
+    fn new(first: GuestOffset, room: FileOffset, held: &'a Held) -> Self {
+        let gathered = Buffers::gather([]);
+        let (guests, permit, content) = (None, None, None);
+        Fresh { first, room, held, start: 0, gathered, guests, copied: 0, permit, content, written: 0 }
     }
 
-    async fn write<S: Storage>(&self, top: &Top<'_, S>, at: u64, content: Content) -> Result<Content> {
-        match content {
-            Content::Bytes(bytes) => {
-                let buffers = Buffers::from(bytes).holding(self.held.clone());
-                Ok(Content::Bytes(top.write_data(self.place(at), buffers).await?.into_single()))
-            }
-            // Fresh room reads as zeroes already (D2).
-            zeroes => Ok(zeroes),
+    /// Adds what goes to a guest offset, right behind what is gathered.
+    fn gather(&mut self, at: u64, bytes: Buffer) {
+        if self.gathered.is_empty() {
+            self.start = at;
         }
+        assert_eq!(self.start + self.gathered.len() as u64, at, "side by side");
+        self.gathered.parts.push(bytes);
+    }
+
+    /// Writes what is gathered.
+    async fn write_out<S: Storage>(&mut self, top: &Top<'_, S>) -> Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let held = match self.permit.take() {
+            Some(permit) => Held::new(Arc::new((self.held.clone(), permit))),
+            None => self.held.clone(),
+        };
+        let gathered = std::mem::replace(&mut self.gathered, Buffers::gather([])).holding(held);
+        self.copied = 0;
+        self.written += gathered.len() as u64;
+        let place = self.room.plus(self.start - self.first.0);
+        let written = top.storage.write_at(place.0, gathered).await;
+        let mut parts =
+            written.map_err(|source| Error::io(format!("data at {place} cannot be written"), source))?.parts;
+        if let Some(part) = self.guests.take() {
+            self.content = Some(parts.swap_remove(part));
+        }
+        Ok(())
     }
 }
 
@@ -309,10 +326,5 @@ impl<S: Storage> Top<'_, S> {
             // The write's own error is on its way to the caller; this one costs room, not data.
             tracing::warn!(%error, %room, "the room of a failed write stays taken");
         }
-    }
-
-    async fn write_data(&self, at: FileOffset, from: Buffers) -> Result<Buffers> {
-        let written = self.storage.write_at(at.0, from).await;
-        written.map_err(|source| Error::io(format!("data at {at} cannot be written"), source))
     }
 }

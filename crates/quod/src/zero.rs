@@ -89,14 +89,9 @@ impl<S: Storage> Image<S> {
         room: Room,
     ) -> Result<u64> {
         loop {
-            // Over many slices at once only where no slice of them can have leftovers of failed requests. Asked before the
-            // look: what is settled in between, the look sees.
-            let has_unsettled = top.writer.has_unsettled();
-            let has_leftovers = has_unsettled && top.leftovers(at, len).is_some();
-            let mapping = match has_unsettled {
-                true => top.qed.lookup(top.storage, at, len).await?,
-                false => top.qed.survey(top.storage, at, len).await?,
-            };
+            // Asked before the look: what is settled in between, the look sees.
+            let has_leftovers = top.leftovers(at, len).is_some();
+            let mapping = top.qed.survey(top.storage, at, len).await?;
             let below = match mapping.entry {
                 L2Entry::Data(file_at) => {
                     self.clear_file(top.storage, file_at, mapping.len, room).await?;
@@ -117,6 +112,7 @@ impl<S: Storage> Image<S> {
                 return Ok(zeroes);
             }
             let len = self.clear_unit(top, at, mapping.len);
+            top.admit().await?;
             let claim = top.claim(at, len).await?;
             // Whoever held the clusters before may have allocated them.
             if top.qed.lookup(top.storage, at, len).await? == (Mapping { len, ..mapping }) {
@@ -147,7 +143,8 @@ impl<S: Storage> Image<S> {
         let reaches_end = at.0 + len == top.qed.image_size();
         if geometry.in_cluster(at) == 0 && (geometry.in_cluster(at.plus(len)) == 0 || reaches_end) {
             let clusters = ClusterCount(geometry.clusters_for(len).0);
-            return top.commit(at, clusters, NewEntries::Zeroes, held).await;
+            let slice = top.table_for(at, held).await?;
+            return top.commit(&slice, at, clusters, NewEntries::Zeroes, held).await;
         }
         self.write_fresh(top, at, Content::Zeroes(len), true, held).await?;
         Ok(())

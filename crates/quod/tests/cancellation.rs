@@ -12,7 +12,7 @@ use quod::{Fua, Image, Room, block_on};
 use quod_storage::Buffer;
 
 /// How many copies from below may be in memory.
-const COPIES: u64 = 64;
+const COPIES: usize = 64;
 
 /// A disk of 8 MiB whose first table is linked and whose NEED_CHECK is set, with the gate shut.
 fn busy_disk(backing: Backing) -> (GateOpener, Image<Gated>) {
@@ -251,8 +251,12 @@ fn copies_from_below_keep_their_part_of_the_budget_until_they_have_landed() {
     let (opener, image) = busy_disk(Backing::Raw(8 << 20));
     // One copy in memory for each of a mebibyte.
     let mut copies = Vec::new();
-    for i in 0..COPIES {
-        let mut dropped = Task::start(image.write(1 << 20 | i << 13, Buffer::copy_of(&[2; 512]), Fua::No)).0;
+    // Where the backing file has a hole, nothing is copied.
+    let below = Backing::Raw(8 << 20).window(0, 2 << 20);
+    let is_copied = |at: &usize| below[at + 512..][..4096 - 512].iter().any(|&byte| byte != 0);
+    let mut places = (1 << 20..2 << 20).step_by(4096).filter(is_copied).map(|at| at as u64);
+    for at in places.by_ref().take(COPIES) {
+        let mut dropped = Task::start(image.write(at, Buffer::copy_of(&[2; 512]), Fua::No)).0;
         copies.push(loop {
             let mut others = opener.gate.waiting().into_iter().filter(|op| !copies.contains(op));
             match others.next().expect("the budget has room for this one") {
@@ -262,7 +266,8 @@ fn copies_from_below_keep_their_part_of_the_budget_until_they_have_landed() {
             assert!(dropped.step().is_none());
         });
     }
-    let mut next = write_later(&image, 4 << 20, 3);
+    assert_eq!(copies.len(), COPIES);
+    let mut next = write_later(&image, places.next().expect("one more"), 3);
     while let Some(op) = opener.gate.waiting().into_iter().find(|op| op.kind == Kind::SetLen) {
         opener.gate.release(op.id);
         assert!(next.step().is_none());

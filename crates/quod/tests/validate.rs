@@ -44,7 +44,7 @@ fn an_image_agrees_with_its_file_through_its_whole_life() {
 }
 
 #[test]
-#[should_panic(expected = "is published as")]
+#[should_panic(expected = "is taken for")]
 fn an_entry_that_the_file_has_otherwise_is_found() {
     let (_opener, image, file) = disk();
     set_entry(&file, SHAPE.l2(&file, 0).start + 8, 1);
@@ -63,7 +63,7 @@ fn two_entries_that_name_one_cluster_are_found() {
 }
 
 #[test]
-#[should_panic(expected = "is published as")]
+#[should_panic(expected = "is taken for")]
 fn a_table_that_l1_in_the_file_names_elsewhere_is_found() {
     let (_opener, image, file) = disk();
     let (old, end) = (SHAPE.l2(&file, 0), length(&file));

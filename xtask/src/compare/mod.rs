@@ -5,6 +5,7 @@
 //! Absent on purpose: thresholds. A noisy machine fails no test for its speed; people read the figures.
 
 mod cliff;
+mod first_writes;
 mod server;
 
 use std::path::Path;
@@ -19,17 +20,32 @@ use crate::peers;
 pub(crate) enum Comparison {
     /// Random reads over 400 L2 tables against 40 of them, through one NBD connection: ours and qemu-storage-daemon's
     Cliff(cliff::Arguments),
+    /// First writes: ours, qemu-img bench's on QED and qcow2, and a bare loop's of the same system calls
+    FirstWrites(first_writes::Arguments),
 }
 
 /// Builds the command as it is shipped, and measures.
 pub(crate) fn run(root: &Path, comparison: &Comparison) -> Result<()> {
     peers::ensure()?;
-    let status = crate::cargo::cargo(root).args(["build", "--release", "--package", "quod-cli"]).status()?;
+    let what = [
+        "build",
+        "--release",
+        "--package",
+        "quod-cli",
+        "--package",
+        "xtask",
+        "--bin",
+        "quod",
+        "--bin",
+        "bare-loop",
+    ];
+    let status = crate::cargo::cargo(root).args(what).status()?;
     ensure!(status.success(), "the quod command does not build");
+    let built = crate::cargo::target_directory(root).join("release");
+    let quod = built.join("quod");
     match comparison {
-        Comparison::Cliff(arguments) => {
-            cliff::run(&crate::cargo::target_directory(root).join("release/quod"), arguments)
-        }
+        Comparison::Cliff(arguments) => cliff::run(&quod, arguments),
+        Comparison::FirstWrites(arguments) => first_writes::run(&quod, &built.join("bare-loop"), arguments),
     }
 }
 

@@ -17,7 +17,7 @@ use anyhow::{Context, bail};
 use quod::{CreateOptions, Format};
 use quod_export::nbd::ExportOptions;
 use quod_language::parse_size;
-use quod_storage::{Access, Existing};
+use quod_storage::{Access, Existing, FileOpener};
 
 use super::{Args, say};
 use crate::make::{make_qed, make_raw};
@@ -107,14 +107,10 @@ fn parse_export(text: &OsStr) -> anyhow::Result<Named> {
 /// # Errors
 /// When one cannot be opened; those that were are closed by then.
 pub(super) fn open_all(args: &Args, named: Vec<Named>) -> anyhow::Result<Vec<Opened>> {
-    let cache_bytes = match &args.cache_size {
-        Some(text) => usize::try_from(size("cache size", text)?)?,
-        None => quod::DEFAULT_CACHE_BYTES,
-    };
-    let create = args.create.as_deref().map(|text| size("image size", text)).transpose()?;
+    let create = args.create.as_deref().map(size).transpose()?;
     let mut opened = Vec::with_capacity(named.len());
     for Named { name, file } in named {
-        match open(args, &file, create, cache_bytes, &opened) {
+        match open(args, &file, create, &opened) {
             Ok(disk) => opened.push(Opened { name, file, disk }),
             Err(error) => {
                 for (image, closed) in close_all(opened) {
@@ -132,13 +128,7 @@ pub(super) fn open_all(args: &Args, named: Vec<Named>) -> anyhow::Result<Vec<Ope
     Ok(opened)
 }
 
-fn open(
-    args: &Args,
-    file: &Path,
-    create: Option<u64>,
-    cache_bytes: usize,
-    opened: &[Opened],
-) -> anyhow::Result<Disk> {
+fn open(args: &Args, file: &Path, create: Option<u64>, opened: &[Opened]) -> anyhow::Result<Disk> {
     if let Some(size) = create {
         create_if_missing(args.format.as_deref(), file, size)?;
     }
@@ -156,7 +146,7 @@ fn open(
     // With `--create` the caller has said what the file is.
     let format = args.format.as_deref().or(create.map(|_| name_of(Format::Qed)));
     let target = Target::new(file, format, access);
-    quod::block_on(target.open_with(cache_bytes))
+    quod::block_on(target.open_file(&FileOpener, &args.tuning))
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {
@@ -184,10 +174,10 @@ impl Opened {
     }
 }
 
-fn size(what: &str, text: &str) -> anyhow::Result<u64> {
+fn size(text: &str) -> anyhow::Result<u64> {
     match parse_size(text) {
         Ok(size) => Ok(size),
-        Err(_no_size) => bail!("Invalid {what} specified: '{text}'."),
+        Err(_no_size) => bail!("Invalid image size specified: '{text}'."),
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Sort {
     pub(crate) table: u64,
     /// `raw` or `qed`.
     pub(crate) over: Option<&'static str>,
+    /// `through` or `grouped`.
+    pub(crate) commit: &'static str,
 }
 
 pub(crate) struct Disk {
@@ -69,9 +71,18 @@ impl Disk {
     }
 
     /// What `quod serve` is run with.
-    pub(crate) fn arguments(&self) -> [String; 5] {
+    pub(crate) fn arguments(&self) -> [String; 7] {
         let socket = self.socket().display().to_string();
-        ["--format".into(), "qed".into(), "--socket".into(), socket, "a.qed".into()]
+        let commit = self.sort.commit.into();
+        [
+            "--format".into(),
+            "qed".into(),
+            "--commit".into(),
+            commit,
+            "--socket".into(),
+            socket,
+            "a.qed".into(),
+        ]
     }
 
     pub(crate) fn serve(&self) -> Serving {

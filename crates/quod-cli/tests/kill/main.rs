@@ -1,7 +1,7 @@
 //! `quod serve` killed by SIGKILL in the middle of a load, over and over, on the same image.
 //!
-//! The law: whatever was answered is there, whatever was not is there or not by whole sectors, and no check finds more
-//! than leaks. What each round found is printed; for more of them than fit into every run of the tests:
+//! The law: whatever was answered is there, and under commit policy `grouped` whatever was flushed; whatever was not is
+//! there or not by whole sectors, and no check finds more than leaks. What each round found is printed; for more of them than fit into every run of the tests:
 //! `QUOD_KILL_ROUNDS=50 cargo test -p quod-cli --test kill -- --nocapture` (so many for each sort of disk).
 //!
 //! Absent on purpose: loss of power, which keeps less than a killed process does (`quod-sim`).
@@ -151,6 +151,9 @@ fn round(disk: &mut Disk, serving: Serving, number: u64, sequence: &mut u64, rng
     *sequence = load.sequence.into_inner();
     let mut model = load.model.into_inner().expect("nobody has failed");
     model.kill();
+    if disk.sort.commit == "grouped" {
+        model.lose_unflushed();
+    }
     if let Moment::WorkingThenOpening = moment {
         kill_opening(disk, rng);
     }
@@ -196,7 +199,7 @@ fn end_in_order(disk: &mut Disk, serving: Serving, sequence: u64) {
 }
 
 #[track_caller]
-fn a_killed_server_loses_no_answered_write(sort: Sort) {
+fn a_killed_server_keeps_its_promise(sort: Sort) {
     let mut rng = Rng::with_seed(sort.cluster ^ sort.over.map_or(0, |over| over.as_bytes()[0].into()));
     let mut sequence = 0;
     let rounds = rounds();
@@ -213,23 +216,29 @@ fn a_killed_server_loses_no_answered_write(sort: Sort) {
 }
 
 /// The smallest tables that the reference opens, so that new ones are linked often; the default ones; and between.
-fn of_every_geometry(over: Option<&'static str>) {
+fn of_every_geometry(over: Option<&'static str>, commit: &'static str) {
     for (cluster, table) in [(4 << 10, 2), (16 << 10, 2), (64 << 10, 4)] {
-        a_killed_server_loses_no_answered_write(Sort { cluster, table, over });
+        a_killed_server_keeps_its_promise(Sort { cluster, table, over, commit });
     }
 }
 
 #[test]
 fn a_killed_server_loses_no_answered_write_with_nothing_below() {
-    of_every_geometry(None);
+    of_every_geometry(None, "through");
 }
 
 #[test]
 fn a_killed_server_loses_no_answered_write_over_a_raw_file() {
-    of_every_geometry(Some("raw"));
+    of_every_geometry(Some("raw"), "through");
 }
 
 #[test]
 fn a_killed_server_loses_no_answered_write_over_a_qed_file() {
-    of_every_geometry(Some("qed"));
+    of_every_geometry(Some("qed"), "through");
+}
+
+#[test]
+fn a_killed_server_that_groups_loses_nothing_flushed() {
+    of_every_geometry(Some("raw"), "grouped");
+    of_every_geometry(None, "grouped");
 }

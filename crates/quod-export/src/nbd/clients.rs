@@ -107,7 +107,7 @@ impl Clients {
         // Looks through the tables, which on the event loop the first write would do.
         let tasks = self.exports.iter().map(|export| {
             let export = Rc::clone(export);
-            spawn(async move { export.maintain().await })
+            spawn(async move { _ = export.maintain().await })
         });
         wait_for_upkeep(tasks.collect()).await;
     }
@@ -197,8 +197,24 @@ impl Clients {
         let tasks = self.exports.iter().map(|export| {
             let (export, closing) = (Rc::clone(export), Rc::clone(&self.closing));
             spawn(async move {
-                while timeout(UPKEEP, closing.wait()).await.is_err() {
-                    export.maintain().await;
+                let mut well = true;
+                loop {
+                    let closed = async {
+                        closing.wait().await;
+                        true
+                    };
+                    let due = async {
+                        if !well {
+                            // What has failed is due again at once, and is left some time.
+                            std::future::pending::<()>().await;
+                        }
+                        export.maintenance_due().await;
+                        false
+                    };
+                    if timeout(UPKEEP, or(closed, due)).await == Ok(true) {
+                        return;
+                    }
+                    well = export.maintain().await;
                 }
             })
         });

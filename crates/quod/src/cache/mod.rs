@@ -22,11 +22,13 @@
 //! "No table here" is not kept in the directory: the L1 slice says so, costs no slice of its own for it, and is
 //! updated in place when a table is linked, so it is never out of date.
 //!
-//! Absent on purpose: I/O (the caller's), any lock on a hit, dirty slices (what is here is in the file: 5), and other
-//! people's code under the lock: who listens to events and whoever is woken may ask the cache again.
+//! Absent on purpose: I/O (the caller's), any lock on a hit, and other people's code under the lock: who listens to events
+//! and whoever is woken may ask the cache again. What is here is in the file (5), but for promised entries (`updates.rs`),
+//! whose slices are kept.
 
 mod directory;
 mod evict;
+mod kept;
 #[cfg(test)]
 #[cfg(any(quod_loom, quod_shuttle))]
 mod models;
@@ -45,11 +47,13 @@ use tracing::trace;
 
 use directory::Directory;
 use evict::Clock;
+pub(crate) use kept::Kept;
 pub use slot::{Pinned, Slice, SliceKey, TableLevel};
 
 use stats::Counters;
 pub use stats::Stats;
 pub use updates::EntryRun;
+pub(crate) use updates::{Amount, Promise};
 
 use crate::geometry::SLICE_BYTES;
 use crate::sync::{Event, EventListener, Mutex, MutexGuard};
@@ -71,6 +75,8 @@ pub struct TableCache {
     structure: Mutex<Structure>,
     counters: Counters,
     budget: usize,
+    /// Slices that the budget says nothing about, since the file is owed entries of theirs.
+    pub(crate) kept: Kept,
 }
 
 /// Everything that changes when a slice comes or goes. Hits never come here, and no I/O runs under its lock.
@@ -109,7 +115,8 @@ impl TableCache {
         let bytes = size_of::<TableCache>() + directory.bytes();
         let (loading, clock) = (HashMap::new(), Clock::default());
         let structure = Mutex::new(Structure { loading, clock, bytes, all_pinned: false });
-        TableCache { directory, structure, counters: Counters::default(), budget: capacity.budget }
+        let (counters, kept) = (Counters::default(), Kept::default());
+        TableCache { directory, structure, counters, budget: capacity.budget, kept }
     }
 
     /// Shows a resident slice to `look`. Costs no lock, no allocation, no shared counter.

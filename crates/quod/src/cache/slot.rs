@@ -1,11 +1,11 @@
 //! A slice of a table in memory: entries and pins.
 //!
-//! Role: [`Slice`] holds the committed entries as atomics, and [`Pinned`] keeps one from being evicted.
+//! Role: [`Slice`] holds the visible entries as atomics, and [`Pinned`] keeps one from being evicted.
 //!
-//! Invariants: an entry changes only after the file has it, by whoever holds the slice's turn, under a pin. The
-//! state is a count of pins, or [`EVICTED`], from which there is no way back. A slice with updates is pinned.
+//! Invariants: an entry changes under a pin, by `updates.rs`: when the file has it, or when it is promised. The state is a
+//! count of pins, or [`EVICTED`], from which there is no way back. A slice with updates is pinned.
 //!
-//! Absent on purpose: entries that are visible but not in the file.
+//! Absent on purpose: which of the entries the file has (`updates.rs`).
 
 use std::fmt;
 use std::ops::Deref;
@@ -93,7 +93,7 @@ impl Slice {
         self.entries.is_empty()
     }
 
-    /// The committed value of an entry.
+    /// The value of an entry that readers see.
     ///
     /// # Panics
     /// When there are not so many.
@@ -107,7 +107,7 @@ impl Slice {
         self.entries.len() * size_of::<u64>() + size_of::<Slice>() + OVERHEAD
     }
 
-    /// Makes a run visible that is in the file.
+    /// Makes a run visible.
     ///
     /// # Panics
     /// When nobody has pinned the slice: it may have been evicted, and an update must not land on a copy.

@@ -1,10 +1,11 @@
 //! Entries of a slice that are on their way to the file.
 //!
-//! Role: [`Updates`] queues them until `commit.rs` has them in the file, so that what falls into one slice is written
-//! together.
+//! Role: [`Updates`] queues them until they are in the file, so that what falls into one slice is written together. Some
+//! are shown to readers only then; others, which are *promised*, at once.
 //!
-//! Invariant: an entry that a write was begun with stays until a write that carries it succeeds: until then the file may
-//! have it or not.
+//! Invariants: an entry that a write was begun with stays until a write that carries it succeeds: until then the file may
+//! have it or not. A promised entry stays as long. While one waits, `in_file` is the slice as the file is known to have
+//! it; otherwise the visible entries are.
 //!
 //! Absent on purpose: the order of writes and flushes (`commit.rs`), and the visible entries (`slot.rs`).
 
@@ -34,12 +35,25 @@ impl EntryRun {
         let run = *self;
         (0..run.count).map(move |i| (run.start + i, run.first + i as u64 * run.stride))
     }
+
+    fn overlaps(&self, places: &Range<usize>) -> bool {
+        self.start < places.end && places.start < self.start + self.count
+    }
+}
+
+/// What goes with entries that readers see before the file has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Promise {
+    /// Number of the flush that must have succeeded before the file may have them.
+    pub(crate) after: u64,
+    /// Bytes of data that were written for them.
+    pub(crate) bytes: u64,
 }
 
 /// Entries of one slice that are on their way to the file, in the order they came.
 #[derive(Default)]
 pub(crate) struct Updates {
-    /// Whoever holds it may write the slice to the file and publish entries.
+    /// Whoever holds it may write the slice to the file.
     pub(crate) turn: Turn,
     queue: Mutex<Queue>,
 }
@@ -48,6 +62,8 @@ pub(crate) struct Updates {
 struct Queue {
     next: u64,
     waiting: Vec<Waiting>,
+    /// The slice as the file has it, while visible entries differ from that.
+    in_file: Option<Box<[u64]>>,
 }
 
 impl Queue {
@@ -56,14 +72,25 @@ impl Queue {
         if self.waiting.is_empty() {
             self.waiting = Vec::new();
         }
+        if !self.waiting.iter().any(|waiting| waiting.promise.is_some()) {
+            self.in_file = None;
+        }
     }
 }
 
 struct Waiting {
     number: u64,
     run: EntryRun,
+    /// Readers see the entries already.
+    promise: Option<Promise>,
     /// A write that carried it was begun: the file may have it, so it stays until a write that carries it succeeds.
     attempted: bool,
+}
+
+impl Waiting {
+    fn may_go_out(&self, flushed: u64) -> bool {
+        self.promise.is_none_or(|promise| promise.after <= flushed)
+    }
 }
 
 /// A place in the queue of a slice. Dropped before anybody tried to write it, it takes its entries back.
@@ -72,20 +99,39 @@ pub(crate) struct Enqueued<'a> {
     number: u64,
 }
 
+/// What one write of a slice carries.
+pub(crate) struct Attempt {
+    numbers: Vec<u64>,
+    /// The entries, in the order in which they came.
+    pub(crate) runs: Vec<EntryRun>,
+}
+
+/// Promised entries and the bytes of their data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
 impl Updates {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether entries wait that a failed or cancelled write may have brought to the file.
+    /// Whether entries wait that no reader sees, and that a failed or cancelled write may have brought to the file.
     pub(crate) fn unsettled(&self) -> bool {
-        self.lock().waiting.iter().any(|waiting| waiting.attempted)
+        self.lock().waiting.iter().any(|waiting| waiting.attempted && waiting.promise.is_none())
     }
 
     /// Whether such entries wait for any of these places.
-    pub(crate) fn attempted_in(&self, places: &Range<usize>) -> bool {
-        let overlaps = |run: &EntryRun| run.start < places.end && places.start < run.start + run.count;
-        self.lock().waiting.iter().any(|waiting| waiting.attempted && overlaps(&waiting.run))
+    pub(crate) fn unsettled_in(&self, places: &Range<usize>) -> bool {
+        let unseen = |waiting: &Waiting| waiting.attempted && waiting.promise.is_none();
+        self.lock().waiting.iter().any(|waiting| unseen(waiting) && waiting.run.overlaps(places))
+    }
+
+    /// Whether entries wait that outlive the request they came with.
+    pub(crate) fn owes(&self) -> bool {
+        self.lock().waiting.iter().any(|waiting| waiting.attempted || waiting.promise.is_some())
     }
 
     /// Whether nothing waits.
@@ -100,29 +146,120 @@ impl Updates {
         attempted.flat_map(|waiting| waiting.run.entries()).any(|entry| entry == (place, value))
     }
 
-    /// All that waits, to be written together. Until [`settle`](Updates::settle) they may be in the file or not.
-    pub(crate) fn attempt(&self) -> Vec<EntryRun> {
-        let mut queue = self.lock();
-        queue.waiting.iter_mut().for_each(|waiting| waiting.attempted = true);
-        queue.waiting.iter().map(|waiting| waiting.run).collect()
+    /// What is promised.
+    pub(crate) fn promised(&self) -> Amount {
+        let queue = self.lock();
+        let promises = queue.waiting.iter().filter_map(|waiting| Some((waiting.run.count, waiting.promise?)));
+        promises.fold(Amount::default(), |sum, (count, promise)| sum.plus(count, promise))
     }
 
-    /// Forgets the first `count`: the file has them.
-    pub(crate) fn settle(&self, count: usize) {
+    /// The last flush that anything here waits for; 0 for none.
+    pub(crate) fn waits_for(&self) -> u64 {
+        let queue = self.lock();
+        queue
+            .waiting
+            .iter()
+            .filter_map(|waiting| waiting.promise)
+            .map(|promise| promise.after)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Promised entries that no write was begun with, one by one.
+    pub(crate) fn unattempted(&self) -> Vec<(usize, u64)> {
+        let queue = self.lock();
+        let unattempted =
+            queue.waiting.iter().filter(|waiting| !waiting.attempted && waiting.promise.is_some());
+        unattempted.flat_map(|waiting| waiting.run.entries()).collect()
+    }
+
+    /// Makes a promised entry wait for a later flush.
+    pub(crate) fn postpone(&self, place: usize, after: u64) {
         let mut queue = self.lock();
-        queue.waiting.drain(..count);
-        queue.give_back();
+        let there = queue.waiting.iter_mut().filter(|waiting| waiting.run.overlaps(&(place..place + 1)));
+        for promise in there.filter_map(|waiting| waiting.promise.as_mut()) {
+            promise.after = promise.after.max(after);
+        }
+    }
+
+    /// All that waits and needs no flush later than that one, to be written together. Until [`Slice::settle`] the file may
+    /// have it or not.
+    pub(crate) fn attempt(&self, flushed: u64) -> Attempt {
+        let mut queue = self.lock();
+        let mut attempt = Attempt { numbers: Vec::new(), runs: Vec::new() };
+        for waiting in queue.waiting.iter_mut().filter(|waiting| waiting.may_go_out(flushed)) {
+            waiting.attempted = true;
+            attempt.numbers.push(waiting.number);
+            attempt.runs.push(waiting.run);
+        }
+        attempt
+    }
+}
+
+impl Amount {
+    fn plus(self, count: usize, promise: Promise) -> Amount {
+        Amount { entries: self.entries + count as u64, bytes: self.bytes + promise.bytes }
     }
 }
 
 impl Slice {
     /// Queues a run of entries for the file.
     pub(crate) fn enqueue(&self, run: EntryRun) -> Enqueued<'_> {
+        let number = self.wait(run, None);
+        Enqueued { slice: self, number }
+    }
+
+    /// Shows readers a run of entries, and queues it for the file.
+    ///
+    /// # Panics
+    /// When nobody has pinned the slice.
+    pub(crate) fn promise(&self, run: EntryRun, promise: Promise) {
+        self.wait(run, Some(promise));
+    }
+
+    fn wait(&self, run: EntryRun, promise: Option<Promise>) -> u64 {
         let mut queue = self.updates.lock();
         let number = queue.next;
         queue.next += 1;
-        queue.waiting.push(Waiting { number, run, attempted: false });
-        Enqueued { slice: self, number }
+        queue.waiting.push(Waiting { number, run, promise, attempted: false });
+        if promise.is_some() {
+            // Under the lock, so that whoever asks for what the file has sees both or none.
+            queue.in_file.get_or_insert_with(|| (0..self.len()).map(|index| self.entry(index)).collect());
+            self.publish(&run);
+        }
+        number
+    }
+
+    /// Entries as the file is known to have them.
+    pub(crate) fn in_file(&self, places: Range<usize>) -> Vec<u64> {
+        let queue = self.updates.lock();
+        match &queue.in_file {
+            Some(entries) => entries[places].to_vec(),
+            None => places.map(|index| self.entry(index)).collect(),
+        }
+    }
+
+    /// The file has what was attempted: readers see all of it now. Tells how much of it was promised.
+    pub(crate) fn settle(&self, attempt: &Attempt) -> Amount {
+        let mut queue = self.updates.lock();
+        let mut kept = Amount::default();
+        let mut left = Vec::with_capacity(queue.waiting.len().saturating_sub(attempt.numbers.len()));
+        for waiting in std::mem::take(&mut queue.waiting) {
+            if attempt.numbers.binary_search(&waiting.number).is_err() {
+                left.push(waiting);
+                continue;
+            }
+            match waiting.promise {
+                Some(promise) => kept = kept.plus(waiting.run.count, promise),
+                None => self.publish(&waiting.run),
+            }
+            if let Some(in_file) = &mut queue.in_file {
+                waiting.run.entries().for_each(|(index, value)| in_file[index] = value);
+            }
+        }
+        queue.waiting = left;
+        queue.give_back();
+        kept
     }
 }
 

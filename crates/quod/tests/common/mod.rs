@@ -13,8 +13,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use quod::{
-    BackingPolicy, CheckReport, CreateOptions, Format, Image, NewBacking, OpenOptions, Repair, block_on,
-    check, inspect,
+    BackingPolicy, CheckReport, CommitPolicy, CreateOptions, Format, Image, NewBacking, OpenOptions, Repair,
+    block_on, check, inspect,
 };
 use quod_storage::{Access, Buffer, Existing, Held, Memory, Opener, Storage};
 
@@ -76,7 +76,8 @@ impl Shape {
 
 /// Opens with local backing files allowed.
 pub(crate) fn options(access: Access) -> OpenOptions {
-    OpenOptions { backing: BackingPolicy::Local, ..OpenOptions::new(access) }
+    let commit = Some(CommitPolicy::Through);
+    OpenOptions { backing: BackingPolicy::Local, commit, ..OpenOptions::new(access) }
 }
 
 pub(crate) fn make<O: Opener>(opener: &O, name: &Path, shape: Shape, backing: Option<(&str, Format)>) {

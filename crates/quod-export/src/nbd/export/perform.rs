@@ -157,13 +157,22 @@ impl Export {
         }
     }
 
-    /// Lets the engine settle what has been idle; failures are logged and tried again at the next call.
-    pub(crate) async fn maintain(&self) {
+    /// Lets the engine do what time asks for. A failure is logged; tells whether there was none.
+    pub(crate) async fn maintain(&self) -> bool {
         let image = self.image.clone();
         match self.offload.run(|| true, move || block_on(image.maintain())).await {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "maintenance of the image failed"),
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "maintenance of the image failed");
+                false
+            }
+            Err(_crowded) => false,
         }
+    }
+
+    /// Waits until that is due before its time.
+    pub(crate) async fn maintenance_due(&self) {
+        self.image.maintenance_due().await;
     }
 
     async fn on_thread<T: Send + 'static>(

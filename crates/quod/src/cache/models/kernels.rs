@@ -239,14 +239,13 @@ impl Written {
     }
 
     fn write(&self) {
-        let runs = self.slice.updates.attempt();
-        for run in &runs {
+        let attempt = self.slice.updates.attempt(0);
+        for run in &attempt.runs {
             let in_file = self.in_file.load(Ordering::Relaxed);
             self.in_file.store(in_file | 1 << run.start, Ordering::Relaxed);
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
-        runs.iter().for_each(|run| self.slice.publish(run));
-        self.slice.updates.settle(runs.len());
+        self.slice.settle(&attempt);
     }
 }
 
@@ -287,7 +286,7 @@ fn entries_that_a_failed_write_may_have_brought_to_the_file_stay() {
                     let turn = block_on(written.slice.updates.turn.take());
                     if !mine.is_settled() {
                         // The write fails: nothing is published, nothing settled.
-                        written.slice.updates.attempt();
+                        written.slice.updates.attempt(0);
                     }
                     drop(turn);
                     drop(mine);

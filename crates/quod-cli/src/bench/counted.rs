@@ -1,0 +1,154 @@
+//! Files that count what is asked of them.
+//!
+//! Role: [`CountedOpener`] opens an image and what lies below it, and counts the operations on the one and on the others, so
+//! that write amplification is a figure.
+//!
+//! Invariant: counted is what has succeeded.
+//!
+//! Absent on purpose: time.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use quod_storage::{
+    Access, Alignment, Buffers, Existing, Extent, FileId, FileOpener, FileStorage, Held, Opener, Storage,
+};
+use serde::Serialize;
+
+/// What was asked of one file or more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Counts {
+    pub(super) reads: u64,
+    pub(super) read_bytes: u64,
+    pub(super) writes: u64,
+    pub(super) written_bytes: u64,
+    pub(super) flushes: u64,
+    pub(super) length_changes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    writes: AtomicU64,
+    written_bytes: AtomicU64,
+    flushes: AtomicU64,
+    length_changes: AtomicU64,
+}
+
+impl Counters {
+    fn counts(&self) -> Counts {
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            reads: now(&self.reads),
+            read_bytes: now(&self.read_bytes),
+            writes: now(&self.writes),
+            written_bytes: now(&self.written_bytes),
+            flushes: now(&self.flushes),
+            length_changes: now(&self.length_changes),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+/// Opens files that count.
+#[derive(Default)]
+pub(super) struct CountedOpener {
+    opened_top: AtomicBool,
+    top: Arc<Counters>,
+    below: Arc<Counters>,
+}
+
+impl CountedOpener {
+    /// What was asked of the file that was opened first: the image.
+    pub(super) fn top(&self) -> Counts {
+        self.top.counts()
+    }
+
+    /// What was asked of the others.
+    pub(super) fn below(&self) -> Counts {
+        self.below.counts()
+    }
+
+    fn counted(&self, inner: FileStorage) -> Counted {
+        let is_below = self.opened_top.swap(true, Ordering::Relaxed);
+        Counted { inner, counters: Arc::clone(if is_below { &self.below } else { &self.top }) }
+    }
+}
+
+impl Opener for CountedOpener {
+    type Storage = Counted;
+
+    async fn open(&self, name: &Path, access: Access) -> io::Result<Counted> {
+        FileOpener.open(name, access).await.map(|file| self.counted(file))
+    }
+
+    async fn create(&self, name: &Path, existing: Existing) -> io::Result<Counted> {
+        FileOpener.create(name, existing).await.map(|file| self.counted(file))
+    }
+
+    async fn identify(&self, name: &Path) -> io::Result<FileId> {
+        FileOpener.identify(name).await
+    }
+}
+
+/// A file that counts.
+#[derive(Clone, Debug)]
+pub(super) struct Counted {
+    inner: FileStorage,
+    counters: Arc<Counters>,
+}
+
+impl Storage for Counted {
+    async fn read_at(&self, at: u64, into: Buffers) -> io::Result<Buffers> {
+        let read = self.inner.read_at(at, into).await?;
+        add(&self.counters.reads, 1);
+        add(&self.counters.read_bytes, read.len() as u64);
+        Ok(read)
+    }
+
+    async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {
+        let written = self.inner.write_at(at, from).await?;
+        add(&self.counters.writes, 1);
+        add(&self.counters.written_bytes, written.len() as u64);
+        Ok(written)
+    }
+
+    async fn flush(&self, held: Held) -> io::Result<()> {
+        self.inner.flush(held).await?;
+        add(&self.counters.flushes, 1);
+        Ok(())
+    }
+
+    async fn set_len(&self, len: u64, held: Held) -> io::Result<()> {
+        self.inner.set_len(len, held).await?;
+        add(&self.counters.length_changes, 1);
+        Ok(())
+    }
+
+    async fn punch(&self, at: u64, len: u64, held: Held) -> io::Result<()> {
+        self.inner.punch(at, len, held).await
+    }
+
+    async fn write_zeroes(&self, at: u64, len: u64, held: Held) -> io::Result<()> {
+        self.inner.write_zeroes(at, len, held).await
+    }
+
+    async fn extent(&self, at: u64, len: u64) -> io::Result<Extent> {
+        self.inner.extent(at, len).await
+    }
+
+    async fn length(&self) -> io::Result<u64> {
+        self.inner.length().await
+    }
+
+    fn alignment(&self) -> Alignment {
+        self.inner.alignment()
+    }
+}

@@ -1,0 +1,126 @@
+//! Commit policy `grouped`: entries are promised to readers, and go to the file many at a time.
+//!
+//! Role: a first write that has its data in the file promises the entry, and is done. A batch then brings all that is
+//! promised to the file, in the order of rule D7: tables that L1 has no link to yet, with their entries; a flush, which
+//! covers those and all data; entries of the tables that L1 leads to, and the new links. A guest's flush is a batch and one
+//! flush more.
+//!
+//! Crash states, for a cluster that a request allocates:
+//! * over a backing file: no entry (the guest sees the backing file), or an entry and the data (D5). An entry goes out only
+//!   after a flush that began when its data was complete: it knows the number of that flush;
+//! * no backing file: as under `through` (D4);
+//! * a new L2 table: unreferenced; or linked, with what its slices had by the flush before (D6). Until a link was tried, its
+//!   table's entries are reached by nobody, and go out without waiting for their data.
+//!
+//! Invariants: only the batch whose turn it is writes tables. It composes a slice from what the file has and what may go
+//! out, never from the visible entries. Each step can be repeated: what a failed or dropped batch leaves stays promised, and
+//! the next one begins anew, once the storage has let go of the turn.
+//!
+//! Absent on purpose: leftovers. A promised entry is visible, so nothing comes up later that was not seen.
+
+use std::sync::Arc;
+
+use quod_storage::{Held, Storage};
+
+use crate::cache::{Amount, EntryRun, Pinned, Promise, SliceKey, TableLevel};
+use crate::commit::Top;
+use crate::error::Result;
+use crate::geometry::SLICE_ENTRIES_BITS;
+use crate::options::CommitPolicy;
+use crate::units::GuestOffset;
+
+impl<S: Storage> Top<'_, S> {
+    /// Waits until there is room for more promises. Before anything is held: a batch takes the right to update metadata.
+    ///
+    /// # Errors
+    /// As [`drain`](Top::drain): nothing was begun.
+    pub(crate) async fn admit(&self) -> Result<()> {
+        if self.writer.policy == CommitPolicy::Grouped
+            && self.writer.pending.is_full(self.qed.cache.kept.len())
+        {
+            return self.drain().await;
+        }
+        Ok(())
+    }
+
+    /// Shows readers entries whose data is in the file, and owes them to the file. `bytes` were written for them.
+    pub(crate) fn promise(&self, slice: &Pinned, run: EntryRun, after: u64, bytes: u64) {
+        let (pending, kept) = (&self.writer.pending, &self.qed.cache.kept);
+        // Counted first: a batch may have it in the file in the next moment.
+        pending.add(Amount { entries: run.count as u64, bytes });
+        slice.promise(run, Promise { after, bytes });
+        kept.keep(slice);
+        pending.tell_if_due(kept.len());
+    }
+
+    /// The slice of L2 for `at`, pinned. Where L1 has no table, one is promised: readers find it at once, and the file has
+    /// it with the next batch (D6).
+    pub(crate) async fn promised_slice(&self, at: GuestOffset, held: &Held) -> Result<Pinned> {
+        if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
+            return Ok(slice);
+        }
+        let geometry = &self.qed.geometry;
+        let index = geometry.l1_index(at);
+        let turn = Arc::new(self.writer.tables.hold(index..=index).await);
+        let held = Held::new(Arc::new((held.clone(), turn)));
+        loop {
+            // Whoever held the entry before may have promised it.
+            if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
+                return Ok(slice);
+            }
+            let l1 = self.qed.l1_slice(self.storage, at).await?;
+            let table = self.new_table(&held).await?;
+            let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };
+            // A flush that begins from now on covers the length, and with it the zeroes that the table is made of.
+            self.promise(&l1, run, self.flusher.owed(), 0);
+        }
+    }
+
+    /// Brings everything to the file that is promised when this is called. Who wait together share one batch.
+    ///
+    /// # Errors
+    /// `NoSpace`: what is promised stays so, and goes out with a later batch; `Latched`, `Closed`, `Io`.
+    pub(crate) async fn drain(&self) -> Result<()> {
+        let pending = &self.writer.pending;
+        let Some(wanted) = pending.wanted() else { return Ok(()) };
+        let turn = pending.turn.take().await;
+        if pending.is_done(wanted) {
+            return Ok(());
+        }
+        let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
+        let held = Held::new(Arc::new((turn, permit)));
+        let batch = pending.begin();
+        self.write_unlinked(&held).await?;
+        let slices = self.qed.cache.kept.all();
+        let waits_for = slices.iter().map(|slice| slice.updates.waits_for()).max();
+        if waits_for > Some(self.flusher.done()) {
+            self.flusher.flush(self.storage, &held).await?;
+        }
+        // Links first: in the order of keys.
+        for slice in slices {
+            self.write_slice(&slice, self.flusher.done(), &held).await?;
+        }
+        pending.end(batch);
+        Ok(())
+    }
+
+    /// Writes entries of tables that L1 has no link to, in the file. A link then waits for a flush that covers them.
+    async fn write_unlinked(&self, held: &Held) -> Result<()> {
+        let kept = &self.qed.cache.kept;
+        for l1 in kept.among(level(TableLevel::L1, 0..=u64::MAX)) {
+            let first = l1.key().index << SLICE_ENTRIES_BITS;
+            for (place, _) in l1.updates.unattempted() {
+                let slices = self.qed.geometry.slices_of_table(first + place as u64);
+                for slice in kept.among(level(TableLevel::L2, slices)) {
+                    self.write_slice(&slice, u64::MAX, held).await?;
+                }
+                l1.updates.postpone(place, self.flusher.owed());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn level(level: TableLevel, indices: std::ops::RangeInclusive<u64>) -> std::ops::RangeInclusive<SliceKey> {
+    SliceKey { level, index: *indices.start() }..=SliceKey { level, index: *indices.end() }
+}

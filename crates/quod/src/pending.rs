@@ -1,0 +1,134 @@
+//! How much readers see that the file is owed, and who brings it there.
+//!
+//! Role: under commit policy `grouped`, [`Pending`] counts promised entries against their bounds, numbers the batches that
+//! bring them to the file, and has the turn to do so. One batch is under way at a time; what is promised meanwhile
+//! gathers for the next, which all share who wait for it.
+//!
+//! Invariant: what is counted is what waits in the slices that the cache keeps, but for moments in which a request goes
+//! from the one to the other.
+//!
+//! Absent on purpose: what a batch does (`grouped.rs`). And a clock: pending entries grow old between two calls of
+//! [`maintain`](crate::Image::maintain).
+
+use std::sync::PoisonError;
+
+use crate::cache::Amount;
+use crate::geometry::SLICE_BYTES;
+use crate::options::PendingBounds;
+use crate::sync::{Event, Mutex, MutexGuard};
+use crate::turn::Turn;
+
+/// Promised entries of one image.
+pub(crate) struct Pending {
+    bounds: PendingBounds,
+    /// Slices of the cache that may be kept for them.
+    slices: usize,
+    /// For one batch at a time.
+    pub(crate) turn: Turn,
+    state: Mutex<State>,
+    due: Event,
+}
+
+#[derive(Default)]
+struct State {
+    amount: Amount,
+    /// Batches by number, in the order they began.
+    begun: u64,
+    /// The last one that came to a good end; all before it are covered by it.
+    done: u64,
+}
+
+impl Pending {
+    /// Nothing yet. What a cache of so many bytes keeps for it is half of that, and a slice at least.
+    pub(crate) fn new(bounds: PendingBounds, cache_bytes: usize) -> Self {
+        let slices = (cache_bytes / 2 / SLICE_BYTES as usize).max(1);
+        let (turn, state, due) = (Turn::default(), Mutex::default(), Event::default());
+        Pending { bounds, slices, turn, state, due }
+    }
+
+    /// Notes what is about to be promised.
+    pub(crate) fn add(&self, amount: Amount) {
+        let mut state = self.lock();
+        state.amount.entries += amount.entries;
+        state.amount.bytes += amount.bytes;
+    }
+
+    /// Wakes who waits for half the bounds, when so much is promised.
+    pub(crate) fn tell_if_due(&self, kept: usize) {
+        if self.is_half(kept) {
+            self.due.notify(usize::MAX);
+        }
+    }
+
+    /// Notes what the file has.
+    pub(crate) fn take(&self, amount: Amount) {
+        let mut state = self.lock();
+        state.amount.entries -= amount.entries;
+        state.amount.bytes -= amount.bytes;
+    }
+
+    /// Whether no more is to be promised before some of it is in the file.
+    pub(crate) fn is_full(&self, kept: usize) -> bool {
+        let Amount { entries, bytes } = self.lock().amount;
+        entries > 0 && (entries >= self.bounds.entries || bytes >= self.bounds.bytes || kept >= self.slices)
+    }
+
+    /// Waits until half the bounds are used. Cancel-safe.
+    pub(crate) async fn half_full(&self, kept: impl Fn() -> usize) {
+        loop {
+            let due = self.due.listen();
+            if self.is_half(kept()) {
+                return;
+            }
+            due.await;
+        }
+    }
+
+    fn is_half(&self, kept: usize) -> bool {
+        let Amount { entries, bytes } = self.lock().amount;
+        entries > 0
+            && (entries >= self.bounds.entries.div_ceil(2)
+                || bytes >= self.bounds.bytes.div_ceil(2)
+                || kept >= self.slices.div_ceil(2))
+    }
+
+    /// Number of the batch that must come to a good end for what is promised now; `None` when nothing is.
+    pub(crate) fn wanted(&self) -> Option<u64> {
+        let state = self.lock();
+        (state.amount.entries > 0).then_some(state.begun + 1)
+    }
+
+    /// A batch begins, under the turn; its number.
+    pub(crate) fn begin(&self) -> u64 {
+        let mut state = self.lock();
+        state.begun += 1;
+        state.begun
+    }
+
+    /// A batch has come to a good end.
+    pub(crate) fn end(&self, number: u64) {
+        self.lock().done = number;
+    }
+
+    /// Whether that batch, or one after it, has come to a good end.
+    pub(crate) fn is_done(&self, number: u64) -> bool {
+        self.lock().done >= number
+    }
+
+    /// Holds what is counted against what waits.
+    ///
+    /// # Panics
+    /// When they differ.
+    pub(crate) fn validate(&self, promised: impl Iterator<Item = Amount>) {
+        let sum = |sum: Amount, one: Amount| Amount {
+            entries: sum.entries + one.entries,
+            bytes: sum.bytes + one.bytes,
+        };
+        let (counted, waiting) = (self.lock().amount, promised.fold(Amount::default(), sum));
+        assert_eq!(counted, waiting, "what is counted as pending, and what is");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
