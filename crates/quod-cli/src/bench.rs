@@ -130,8 +130,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let began = Instant::now();
     let closed = quod::block_on(image.close());
     let close_seconds = began.elapsed().as_secs_f64();
-    let ran = outcome?;
-    closed.map_err(|error| anyhow!("{}: not closed in order: {error}", args.file.display()))?;
+    let closed = closed.map_err(|error| anyhow!("{}: not closed in order: {error}", args.file.display()));
+    let ran = match (outcome, closed) {
+        (Ok(ran), closed) => closed.map(|()| ran)?,
+        (Err(error), Ok(())) => return Err(error),
+        (Err(error), Err(closed)) => bail!("{error:#}\n{closed:#}"),
+    };
     if ran.sent < work.count {
         bail!("interrupted after {} of {} requests; the image is closed in order", ran.sent, work.count);
     }
@@ -193,18 +197,23 @@ impl Args {
 
 /// A plain number, as the reference takes and refuses it.
 fn count(what: &str, text: &str, least: u64, most: u64) -> anyhow::Result<u64> {
-    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let (sign, digits) = signed(text);
     let (digits, radix) = match digits.strip_prefix("0x") {
         Some(digits) => (digits, 16),
         None => (digits, 10),
     };
-    within(what, text, i128::from_str_radix(digits, radix).ok().map(|number| sign * number), least, most)
+    let number = u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'));
+    within(what, text, number.map(|number| sign * i128::from(number)), least, most)
 }
 
 /// A number of bytes with or without a suffix.
 fn size(what: &str, text: &str, least: u64, most: u64) -> anyhow::Result<u64> {
-    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let (sign, digits) = signed(text);
     within(what, text, parse_size(digits).ok().map(|bytes| sign * i128::from(bytes)), least, most)
+}
+
+fn signed(text: &str) -> (i128, &str) {
+    text.strip_prefix('-').map_or((1, text), |digits| (-1, digits))
 }
 
 fn within(what: &str, text: &str, number: Option<i128>, least: u64, most: u64) -> anyhow::Result<u64> {

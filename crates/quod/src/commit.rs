@@ -1,4 +1,4 @@
-//! Durability order: data, then L2, then L1; in this file alone.
+//! Durability order: data, then L2, then L1; in this file and `grouped.rs` alone.
 //!
 //! Role: brings table entries into the file in the order that `docs/spec/durability-rules.md` asks for. Entries that fall
 //! into one slice are written together, one write of a slice at a time. Under commit policy `through`, which is told here,
@@ -83,17 +83,13 @@ impl<S: Storage> Top<'_, S> {
     ) -> Result<()> {
         let start = self.qed.geometry.l2_slice(at).entry;
         let count = clusters.0 as usize;
-        let run = match new {
-            NewEntries::Data { room, .. } => {
-                EntryRun { start, count, first: room.0, stride: self.qed.geometry.cluster_size() }
+        let (run, bytes, is_ordered) = match new {
+            NewEntries::Data { room, bytes } => {
+                let stride = self.qed.geometry.cluster_size();
+                (EntryRun { start, count, first: room.0, stride }, bytes, self.over_backing)
             }
-            NewEntries::Zeroes => EntryRun { start, count, first: 1, stride: 0 },
+            NewEntries::Zeroes => (EntryRun { start, count, first: 1, stride: 0 }, 0, false),
         };
-        let bytes = match new {
-            NewEntries::Data { bytes, .. } => bytes,
-            NewEntries::Zeroes => 0,
-        };
-        let is_ordered = self.over_backing && matches!(new, NewEntries::Data { .. });
         match self.writer.policy {
             CommitPolicy::Through => {
                 if is_ordered {
@@ -214,6 +210,9 @@ impl<S: Storage> Top<'_, S> {
 
     /// The slice that covers the range, when failed or cancelled requests have left entries for it behind.
     pub(crate) fn leftovers(&self, at: GuestOffset, len: u64) -> Option<Pinned> {
+        if self.writer.policy == CommitPolicy::Grouped || self.qed.cache.kept.is_empty() {
+            return None;
+        }
         let geometry = &self.qed.geometry;
         let place = geometry.l2_slice(at);
         // Whoever leaves entries behind keeps their slice pinned, so it is here.
@@ -241,7 +240,7 @@ impl<S: Storage> Top<'_, S> {
             return self.drain().await;
         }
         loop {
-            let Some(slice) = self.qed.cache.kept.all().into_iter().next() else { return Ok(()) };
+            let Some(slice) = self.qed.cache.kept.first() else { return Ok(()) };
             let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
             self.settle(&slice, &Held::new(permit)).await?;
         }

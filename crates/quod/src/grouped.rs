@@ -27,6 +27,7 @@ use crate::commit::Top;
 use crate::error::Result;
 use crate::geometry::SLICE_ENTRIES_BITS;
 use crate::options::CommitPolicy;
+use crate::turn::TurnGuard;
 use crate::units::GuestOffset;
 
 impl<S: Storage> Top<'_, S> {
@@ -34,13 +35,14 @@ impl<S: Storage> Top<'_, S> {
     ///
     /// # Errors
     /// As [`drain`](Top::drain): nothing was begun.
-    pub(crate) async fn admit(&self) -> Result<()> {
-        if self.writer.policy == CommitPolicy::Grouped
-            && self.writer.pending.is_full(self.qed.cache.kept.len())
-        {
-            return self.drain().await;
+    pub(crate) async fn room_for_promises(&self) -> Result<()> {
+        let is_full = || self.writer.pending.is_full(self.qed.cache.kept.len());
+        if self.writer.policy == CommitPolicy::Through || !is_full() {
+            return Ok(());
         }
-        Ok(())
+        let turn = self.writer.pending.turn.take().await;
+        // The batch before may have made room.
+        if is_full() { self.batch(turn).await } else { Ok(()) }
     }
 
     /// Shows readers entries whose data is in the file, and owes them to the file. `bytes` were written for them.
@@ -48,8 +50,7 @@ impl<S: Storage> Top<'_, S> {
         let (pending, kept) = (&self.writer.pending, &self.qed.cache.kept);
         // Counted first: a batch may have it in the file in the next moment.
         pending.add(Amount { entries: run.count as u64, bytes });
-        slice.promise(run, Promise { after, bytes });
-        kept.keep(slice);
+        kept.promise(slice, run, Promise { after, bytes });
         pending.tell_if_due(kept.len());
     }
 
@@ -84,12 +85,17 @@ impl<S: Storage> Top<'_, S> {
         let pending = &self.writer.pending;
         let Some(wanted) = pending.wanted() else { return Ok(()) };
         let turn = pending.turn.take().await;
-        if pending.is_done(wanted) {
+        if pending.is_done(wanted) || pending.wanted().is_none() {
             return Ok(());
         }
+        self.batch(turn).await
+    }
+
+    async fn batch(&self, turn: TurnGuard) -> Result<()> {
+        let pending = &self.writer.pending;
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
         let held = Held::new(Arc::new((turn, permit)));
-        let batch = pending.begin();
+        let number = pending.begin();
         self.write_unlinked(&held).await?;
         let slices = self.qed.cache.kept.all();
         let waits_for = slices.iter().map(|slice| slice.updates.waits_for()).max();
@@ -100,7 +106,7 @@ impl<S: Storage> Top<'_, S> {
         for slice in slices {
             self.write_slice(&slice, self.flusher.done(), &held).await?;
         }
-        pending.end(batch);
+        pending.end(number);
         Ok(())
     }
 

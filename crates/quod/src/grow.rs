@@ -114,7 +114,7 @@ impl<S: Storage> Image<S> {
             Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
             Ok(_) | Err(_) => {
                 let len = len.min(geometry.left_in_slice(at));
-                top.admit().await?;
+                top.room_for_promises().await?;
                 let claim = top.claim_entries(at, len).await?;
                 let slice = top.table_for(at, &claim).await?;
                 top.commit(&slice, at, geometry.clusters_for(len), NewEntries::Zeroes, &claim).await?;

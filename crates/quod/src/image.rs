@@ -162,7 +162,7 @@ impl<S: Storage> Image<S> {
     ///
     /// # Errors
     /// The flush failed, or an earlier one did (`Latched`): nothing is known about what was to become durable, and no
-    /// more is written.
+    /// more is written. `NoSpace`: entries that were pending found no room; they stay so, and a later flush may succeed.
     ///
     /// # Cancellation
     /// The flush may or may not take place.
@@ -176,8 +176,8 @@ impl<S: Storage> Image<S> {
     }
 
     /// Does what time asks for; call it at once and then every five seconds or so. The first call looks through the tables,
-    /// which otherwise the first allocation does, and tells when the image is damaged. Later ones write out what failed
-    /// and cancelled requests have left behind; and when no metadata was updated since the last call, everything is
+    /// which otherwise the first allocation does, and tells when the image is damaged. Later ones bring to the file what is
+    /// pending under [`CommitPolicy::Grouped`](crate::CommitPolicy::Grouped), and what failed and cancelled requests have left behind; and when no metadata was updated since the last call, everything is
     /// flushed and NEED_CHECK is cleared, so that a crash finds nothing to repair. Nothing depends on it being called.
     ///
     /// # Errors
@@ -201,7 +201,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Completes when so much waits for the file that [`maintain`](Image::maintain) is due before its time: half of
-    /// [`PendingBounds`](crate::PendingBounds). Never, where nothing is kept waiting. When `maintain` fails, it may be due
+    /// [`PendingBounds`](crate::PendingBounds), or slices that take an eighth of the table cache's budget. Never, where nothing is kept waiting. When `maintain` fails, it may be due
     /// again at once: leave it some time.
     ///
     /// # Cancellation
@@ -260,6 +260,10 @@ impl<S: Storage> Image<S> {
             // Whoever was waited for may have left something behind.
             if top.qed.cache.kept.is_empty() {
                 break Held::new(gate);
+            }
+            if after == After::Open {
+                // Not idle any more.
+                return Ok(());
             }
         };
         if after == After::Shut {

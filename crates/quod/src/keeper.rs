@@ -50,7 +50,7 @@ fn keep<S: Storage>(image: &Image<S>, stop: &AtomicBool) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut failed = false;
-    loop {
+    while !stop.load(Ordering::Acquire) {
         let next = Instant::now() + MAINTAIN_EVERY;
         let mut due = pin!(image.maintenance_due());
         // What has failed is due again at once, and is left some time.

@@ -63,7 +63,7 @@ pub(crate) struct QedWriter {
     pub(crate) tables_cleared: AtomicU64,
     /// Guest clusters that are being allocated.
     pub(crate) clusters: RangeLocks,
-    /// L1 entries that are being linked.
+    /// L1 entries that are being linked, or promised.
     pub(crate) tables: RangeLocks,
     pub(crate) policy: CommitPolicy,
     /// What readers see and the file is owed.

@@ -42,7 +42,7 @@ pub enum CommitPolicy {
 
 /// How much may wait for the file under [`CommitPolicy::Grouped`]. At half of it maintenance is due
 /// ([`maintenance_due`](crate::Image::maintenance_due)); a first write that comes when all of it is used up brings it to
-/// the file first.
+/// the file first. So it is with the slices of the table cache that it keeps: they may take a quarter of its budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingBounds {
     /// Table entries.

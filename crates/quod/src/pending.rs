@@ -39,9 +39,10 @@ struct State {
 }
 
 impl Pending {
-    /// Nothing yet. What a cache of so many bytes keeps for it is half of that, and a slice at least.
+    /// Nothing yet. What a cache of so many bytes keeps for it is a quarter of that, and a slice at least: what the file has
+    /// of them takes as much again, beside the budget.
     pub(crate) fn new(bounds: PendingBounds, cache_bytes: usize) -> Self {
-        let slices = (cache_bytes / 2 / SLICE_BYTES as usize).max(1);
+        let slices = (cache_bytes / 4 / SLICE_BYTES as usize).max(1);
         let (turn, state, due) = (Turn::default(), Mutex::default(), Event::default());
         Pending { bounds, slices, turn, state, due }
     }
@@ -120,11 +121,7 @@ impl Pending {
     /// # Panics
     /// When they differ.
     pub(crate) fn validate(&self, promised: impl Iterator<Item = Amount>) {
-        let sum = |sum: Amount, one: Amount| Amount {
-            entries: sum.entries + one.entries,
-            bytes: sum.bytes + one.bytes,
-        };
-        let (counted, waiting) = (self.lock().amount, promised.fold(Amount::default(), sum));
+        let (counted, waiting): (_, Amount) = (self.lock().amount, promised.sum());
         assert_eq!(counted, waiting, "what is counted as pending, and what is");
     }
 

@@ -80,7 +80,7 @@ impl<S: Storage> Image<S> {
             if let L2Entry::Data(file_at) = mapping.entry {
                 return self.write_file(top.storage, file_at, rest.split_to(mapping.len as usize)).await;
             }
-            top.admit().await?;
+            top.room_for_promises().await?;
             let len = mapping.len.min(top.qed.geometry.left_in_slice(at));
             let claim = top.claim(at, len).await?;
             // Whoever held the clusters before may have allocated them.

@@ -112,7 +112,7 @@ impl<S: Storage> Image<S> {
                 return Ok(zeroes);
             }
             let len = self.clear_unit(top, at, mapping.len);
-            top.admit().await?;
+            top.room_for_promises().await?;
             let claim = top.claim(at, len).await?;
             // Whoever held the clusters before may have allocated them.
             if top.qed.lookup(top.storage, at, len).await? == (Mapping { len, ..mapping }) {

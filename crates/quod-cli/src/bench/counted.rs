@@ -1,11 +1,11 @@
 //! Files that count what is asked of them.
 //!
-//! Role: [`CountedOpener`] opens an image and what lies below it, and counts the operations on the one and on the others, so
-//! that write amplification is a figure.
+//! Role: [`CountedOpener`] opens an image and what lies below it, and counts the reads, writes, flushes and changes of length
+//! of the one and of the others, so that write amplification is a figure.
 //!
 //! Invariant: counted is what has succeeded.
 //!
-//! Absent on purpose: time.
+//! Absent on purpose: time; punches and writes of zeroes, which no request of a benchmark asks for.
 
 use std::io;
 use std::path::Path;

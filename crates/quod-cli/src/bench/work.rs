@@ -97,6 +97,8 @@ struct Progress {
     flushed: u64,
     flushing: bool,
     failed: Option<Error>,
+    /// A thread has panicked: the others must not wait for it.
+    panicked: bool,
 }
 
 struct Steps<'a> {
@@ -141,9 +143,22 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST.as_nanos() as u64, DIGITS).expect("so many digits can be kept")
 }
 
+/// Lets the others know of a panic.
+struct Told<'a>(&'a Steps<'a>);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.lock().panicked = true;
+            self.0.changed.notify_all();
+        }
+    }
+}
+
 impl Steps<'_> {
     fn work_off<S: Storage>(&self, image: &Image<S>) -> (Histogram<u64>, Histogram<u64>) {
         let (mut requests, mut flushes) = (histogram(), histogram());
+        let _told = Told(self);
         let mut buffer = self.work.buffer();
         while let Some(step) = self.next() {
             let began = Instant::now();
@@ -167,7 +182,7 @@ impl Steps<'_> {
     fn next(&self) -> Option<Step> {
         let mut progress = self.lock();
         loop {
-            if progress.failed.is_some() || self.stop.load(Ordering::Relaxed) {
+            if progress.failed.is_some() || progress.panicked || self.stop.load(Ordering::Relaxed) {
                 return None;
             }
             let owed = self.work.interval.is_some_and(|interval| {

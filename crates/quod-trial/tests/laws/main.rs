@@ -8,6 +8,7 @@ mod concurrent;
 mod create;
 mod drops;
 mod failures;
+mod grouped;
 mod raw;
 mod repair;
 mod trials;

@@ -3,8 +3,8 @@
 //! Role: [`Kept`] pins each slice in which entries wait that outlive the request they came with, and finds them in the
 //! order of the disk, so that one seed replays to one run.
 //!
-//! Invariant: a slice is kept exactly while its updates owe something to the file, but for the moment in which a request
-//! goes from the one to the other.
+//! Invariant: a slice is kept while its updates owe something to the file, and from before readers see what is promised; but
+//! for the moment in which a write that failed or was dropped is noted, or one that ended well.
 //!
 //! Absent on purpose: writing them (`commit.rs`).
 
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::PoisonError;
 
-use super::{Pinned, Slice, SliceKey};
+use super::{EntryRun, Pinned, Promise, Slice, SliceKey};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Slices with entries that the file is owed.
@@ -20,6 +20,13 @@ use crate::sync::{Mutex, MutexGuard};
 pub(crate) struct Kept(Mutex<BTreeMap<SliceKey, Pinned>>);
 
 impl Kept {
+    /// Shows readers a run of entries, queues it for the file, and keeps the slice: who sees the entries finds it here.
+    pub(crate) fn promise(&self, slice: &Pinned, run: EntryRun, promise: Promise) {
+        let mut kept = self.lock();
+        slice.promise(run, promise);
+        kept.entry(slice.key()).or_insert_with(|| slice.clone());
+    }
+
     /// Keeps a slice that owes something.
     pub(crate) fn keep(&self, slice: &Pinned) {
         // Looked at under the lock, as in `let_go`: the later of the two has the last word.
@@ -32,9 +39,15 @@ impl Kept {
     /// Lets a slice go once nothing is owed.
     pub(crate) fn let_go(&self, slice: &Slice) {
         let mut kept = self.lock();
-        if !slice.updates.owes() {
-            kept.remove(&slice.key());
-        }
+        let gone = if slice.updates.owes() { None } else { kept.remove(&slice.key()) };
+        drop(kept);
+        // Who listens to its release may ask again.
+        drop(gone);
+    }
+
+    /// The first of them.
+    pub(crate) fn first(&self) -> Option<Pinned> {
+        self.lock().first_key_value().map(|(_, slice)| slice.clone())
     }
 
     /// How many there are.

@@ -183,7 +183,7 @@ impl TableCache {
         begin
     }
 
-    /// Makes a slice resident that did not come through a [`Load`]: one of a freshly linked table. When another one is
+    /// Makes a slice resident, by whatever road it came. When another one is
     /// there already, that one is returned, and `slice` is dropped.
     pub fn commit(&self, slice: Slice) -> Pinned {
         let key = slice.key();

@@ -9,6 +9,7 @@
 //!
 //! Absent on purpose: the order of writes and flushes (`commit.rs`), and the visible entries (`slot.rs`).
 
+use std::iter::Sum;
 use std::ops::Range;
 use std::sync::PoisonError;
 
@@ -150,7 +151,7 @@ impl Updates {
     pub(crate) fn promised(&self) -> Amount {
         let queue = self.lock();
         let promises = queue.waiting.iter().filter_map(|waiting| Some((waiting.run.count, waiting.promise?)));
-        promises.fold(Amount::default(), |sum, (count, promise)| sum.plus(count, promise))
+        promises.map(|(count, promise)| Amount::of(count, promise)).sum()
     }
 
     /// The last flush that anything here waits for; 0 for none.
@@ -197,8 +198,17 @@ impl Updates {
 }
 
 impl Amount {
-    fn plus(self, count: usize, promise: Promise) -> Amount {
-        Amount { entries: self.entries + count as u64, bytes: self.bytes + promise.bytes }
+    fn of(count: usize, promise: Promise) -> Self {
+        Amount { entries: count as u64, bytes: promise.bytes }
+    }
+}
+
+impl Sum for Amount {
+    fn sum<I: Iterator<Item = Amount>>(amounts: I) -> Self {
+        amounts.fold(Amount::default(), |sum, one| Amount {
+            entries: sum.entries + one.entries,
+            bytes: sum.bytes + one.bytes,
+        })
     }
 }
 
@@ -221,6 +231,12 @@ impl Slice {
         let mut queue = self.updates.lock();
         let number = queue.next;
         queue.next += 1;
+        // No entry goes out before an earlier one for the same place.
+        let places = run.start..run.start + run.count;
+        let earlier = queue.waiting.iter().filter(|waiting| waiting.run.overlaps(&places));
+        let after =
+            earlier.filter_map(|waiting| waiting.promise).map(|earlier| earlier.after).max().unwrap_or(0);
+        let promise = promise.map(|promise| Promise { after: promise.after.max(after), ..promise });
         queue.waiting.push(Waiting { number, run, promise, attempted: false });
         if promise.is_some() {
             // Under the lock, so that whoever asks for what the file has sees both or none.
@@ -242,7 +258,7 @@ impl Slice {
     /// The file has what was attempted: readers see all of it now. Tells how much of it was promised.
     pub(crate) fn settle(&self, attempt: &Attempt) -> Amount {
         let mut queue = self.updates.lock();
-        let mut kept = Amount::default();
+        let mut promised = Vec::new();
         let mut left = Vec::with_capacity(queue.waiting.len().saturating_sub(attempt.numbers.len()));
         for waiting in std::mem::take(&mut queue.waiting) {
             if attempt.numbers.binary_search(&waiting.number).is_err() {
@@ -250,7 +266,7 @@ impl Slice {
                 continue;
             }
             match waiting.promise {
-                Some(promise) => kept = kept.plus(waiting.run.count, promise),
+                Some(promise) => promised.push(Amount::of(waiting.run.count, promise)),
                 None => self.publish(&waiting.run),
             }
             if let Some(in_file) = &mut queue.in_file {
@@ -259,7 +275,7 @@ impl Slice {
         }
         queue.waiting = left;
         queue.give_back();
-        kept
+        promised.into_iter().sum()
     }
 }
 

@@ -19,8 +19,8 @@ use shuttle::thread;
 
 use super::disk::{Disk, Disks, Kernel};
 use crate::{
-    BackingPolicy, CreateOptions, ErrorKind, Format, Fua, Image, NewBacking, OpenOptions, Repair, Result,
-    Room,
+    BackingPolicy, CommitPolicy, CreateOptions, ErrorKind, Format, Fua, Image, NewBacking, OpenOptions,
+    PendingBounds, Repair, Result, Room,
 };
 
 pub(super) const CLUSTER: u64 = 4096;
@@ -38,6 +38,7 @@ pub(super) struct World {
     pub(super) slices: usize,
     /// Whether the first table is linked already, so that guests meet at its entries.
     pub(super) linked: bool,
+    pub(super) commit: CommitPolicy,
 }
 
 /// A part of the disk that is one guest's.
@@ -53,6 +54,7 @@ struct Place {
 pub(super) struct Guest {
     image: Arc<Image<Disk>>,
     kernel: Kernel,
+    plain: MemoryOpener,
     places: Vec<Place>,
     next: u8,
     /// So many changes of the file must be durable after the next flush.
@@ -104,8 +106,28 @@ impl Guest {
     /// Flushes; what this guest's requests had done before is durable then.
     pub(super) fn flush(&self) {
         match block_on(self.image.flush()) {
-            Ok(()) => assert!(self.kernel.durable() >= self.owed, "a flush was owed, and skipped"),
+            Ok(()) => {
+                assert!(self.kernel.durable() >= self.owed, "a flush was owed, and skipped");
+                self.assert_in_file();
+            }
             Err(error) => self.refused(&error),
+        }
+    }
+
+    /// The file leads to every place that this guest has written.
+    fn assert_in_file(&self) {
+        let file = self.plain.file(name());
+        let entry = |at: u64| {
+            let read = block_on(file.read_at(at, Buffer::zeroed(8).into())).expect("inside the file");
+            u64::from_le_bytes(read.into_single()[..].try_into().expect("eight bytes"))
+        };
+        let is_written =
+            |place: &&Place| matches!(place.may_be[..], [value] if value >= 0x10 && value != BELOW);
+        for Place { at, .. } in self.places.iter().filter(is_written) {
+            let table = entry(CLUSTER + 8 * (at / TABLE));
+            assert_ne!(table, 0, "the file has no table for what was written at {at:#x} and flushed");
+            let data = entry(table + 8 * (at % TABLE / CLUSTER));
+            assert!(data > 1, "the file has no entry for what was written at {at:#x} and flushed");
         }
     }
 
@@ -210,6 +232,9 @@ fn options(world: World, access: Access) -> OpenOptions {
     let mut options = OpenOptions::new(access);
     options.backing = BackingPolicy::Local;
     options.cache_bytes = 6000 + world.slices * 5200;
+    options.commit = Some(world.commit);
+    // A link and two clusters: guests meet at the bound.
+    options.pending = PendingBounds { entries: 3, ..PendingBounds::default() };
     options
 }
 
@@ -230,11 +255,12 @@ pub(super) fn check(world: World, scripts: &[Script]) {
         .iter()
         .zip(0..)
         .map(|(&script, number)| {
-            let kernel = disks.kernel().clone();
+            let (kernel, plain) = (disks.kernel().clone(), disks.plain.clone());
             let (image, places) = (Arc::clone(&image), places(world, number));
             let mut guest = Guest {
                 image,
                 kernel,
+                plain,
                 places,
                 next: 0x10 * (1 + number as u8),
                 owed: 0,

@@ -4,13 +4,21 @@ use shuttle::rand::{Rng, thread_rng};
 
 use super::explore;
 use super::image::{Guest, Script, World, check};
-use crate::{Fua, Room};
+use crate::{CommitPolicy, Fua, Room};
 
 const ROOMY: usize = 8;
 
-/// With a backing file or without, as the schedule draws it: a test is one model, so that its schedules can be replayed.
+/// With a backing file or without, and under either commit policy, as the schedule draws it: a test is one model, so that its
+/// schedules can be replayed.
 fn on_either(slices: usize, scripts: &'static [Script]) {
-    explore(move || check(World { backing: thread_rng().gen_bool(0.5), slices, linked: false }, scripts));
+    explore(move || {
+        let (backing, commit) = (thread_rng().gen_bool(0.5), commit());
+        check(World { backing, slices, linked: false, commit }, scripts);
+    });
+}
+
+fn commit() -> CommitPolicy {
+    if thread_rng().gen_bool(0.5) { CommitPolicy::Grouped } else { CommitPolicy::Through }
 }
 
 /// Places by number: parts of two clusters under the first table, one under the second, own clusters.
@@ -209,7 +217,9 @@ fn zeroes_over_a_first_write_that_was_dropped_stay_zeroes() {
             write(guest, NEIGHBOUR);
             write(guest, OWN);
         };
-        check(World { backing: false, slices: ROOMY, linked: true }, &[drops, writes]);
+        // Under the other policy nothing is left over.
+        let commit = CommitPolicy::Through;
+        check(World { backing: false, slices: ROOMY, linked: true, commit }, &[drops, writes]);
     });
 }
 
@@ -237,7 +247,12 @@ fn whatever_guests_do_side_by_side_the_image_is_sound_and_theirs() {
         let (backing, is_tight) = (thread_rng().gen_bool(0.5), thread_rng().gen_bool(0.5));
         let guests = thread_rng().gen_range(2..5);
         check(
-            World { backing, slices: if is_tight { 2 } else { ROOMY }, linked: thread_rng().gen_bool(0.5) },
+            World {
+                backing,
+                slices: if is_tight { 2 } else { ROOMY },
+                linked: thread_rng().gen_bool(0.5),
+                commit: commit(),
+            },
             &[anything as Script; 4][..guests],
         );
     });
