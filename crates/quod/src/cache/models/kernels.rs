@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::directory::Directory;
 use super::super::slot::Pinned;
-use super::super::{Begin, EntryRun, Slice, SliceKey, TableCache};
+use super::super::{Begin, EntryRun, Kept, Promise, Slice, SliceKey, TableCache};
 use super::{l2, room_for, slice};
 use crate::models::kernels::{begin_and_drop, block_on, explore, explore_within, side_by_side};
 use crate::sync::Mutex;
@@ -300,5 +300,34 @@ fn entries_that_a_failed_write_may_have_brought_to_the_file_stay() {
         }
         assert_eq!(written.slice.entry(1), 2);
         assert!(written.slice.updates.is_empty());
+    });
+}
+
+#[test]
+fn whoever_sees_a_promised_entry_finds_its_slice_kept() {
+    explore(|| {
+        let slice = Pinned::fresh(Arc::new(slice(l2(0), 2, 0)));
+        side_by_side(
+            (Kept::default(), slice),
+            &[
+                |(kept, slice)| {
+                    let run = EntryRun { start: 1, count: 1, first: 7, stride: 0 };
+                    kept.promise(slice, run, Promise { after: 0, bytes: 0 });
+                },
+                |(kept, slice)| {
+                    if slice.entry(1) == 7 {
+                        let is_kept = !kept.is_empty();
+                        assert!(is_kept || slice.updates.is_empty(), "a batch finds it, or has found it");
+                    }
+                },
+                |(kept, slice)| {
+                    let attempt = slice.updates.attempt(0);
+                    if slice.settle(&attempt).entries > 0 {
+                        kept.let_go(slice);
+                        assert!(kept.is_empty() && slice.updates.is_empty(), "nothing is owed any more");
+                    }
+                },
+            ],
+        );
     });
 }

@@ -99,6 +99,20 @@ fn a_flush_covers_what_its_caller_wrote() {
 }
 
 #[test]
+fn a_flush_brings_entries_to_the_file_that_another_has_promised() {
+    explore(|| {
+        // In the same cluster: the one allocates, and the other finds it in its place.
+        let writes: Script = |guest| write(guest, SHARED);
+        let flushes: Script = |guest| {
+            write(guest, SHARED);
+            guest.flush();
+        };
+        let (backing, linked) = (thread_rng().gen_bool(0.5), thread_rng().gen_bool(0.5));
+        check(World { backing, slices: ROOMY, linked, commit: CommitPolicy::Grouped }, &[writes, flushes]);
+    });
+}
+
+#[test]
 fn maintenance_beside_writers_leaves_a_sound_image() {
     on_either(
         ROOMY,
