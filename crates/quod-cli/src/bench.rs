@@ -165,8 +165,10 @@ impl Args {
         let depth = count("queue depth", &self.depth, 1, MOST)?;
         let step = match &self.step_size {
             Some(text) => size("step size", text, 0, MOST)?,
-            None => request,
+            None => 0,
         };
+        // As with the reference, no step is a whole request.
+        let step = if step == 0 { request } else { step };
         let fua = match self.cache.as_str() {
             "writeback" => Fua::No,
             "writethrough" => Fua::Yes,

@@ -197,5 +197,5 @@ fn what_cannot_be_had_is_told_as_by_the_reference() {
     room.quod(&["io", "-r", "-c", "read 0 512", &server.uri]).exits(0);
     room.quod(&["check", &server.uri]).tells("This image format does not support checks");
     room.quod(&["create", &server.uri, "1M"]).exits(1).tells("local files only");
-    room.quod(&["serve", &server.uri]).exits(1).tells("only local files are served");
+    room.quod(&["serve", &server.uri]).exits(1).tells("it must be a local file here");
 }

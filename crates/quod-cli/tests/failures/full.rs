@@ -105,8 +105,9 @@ fn limit(guest: &Guest, bytes: Option<u64>) {
 fn a_write_that_gets_in_half_fails_for_want_of_space_and_latches_nothing() {
     for over in BELOW {
         let mut guest = Guest::with_data(over);
-        // In the middle of the third cluster: the header and L1 take five, the first data lies behind them.
-        limit(&guest, Some(7 * CLUSTER + CLUSTER / 2 - 512));
+        // In the middle of the third cluster: the header and L1 take five, the first L2 table four, the first data lies
+        // behind them.
+        limit(&guest, Some(11 * CLUSTER + CLUSTER / 2 - 512));
         let before = guest.bytes(0, 512);
         assert_eq!(guest.write(0, 3 * CLUSTER), Err(Errno::NoSpc));
         assert!(guest.bytes(0, 512) != before, "the first half is in");

@@ -61,7 +61,8 @@ impl Guest {
         let sockets = Room::new();
         let socket = sockets.path("socket");
         let place = socket.to_str().expect("temporary directories have plain names");
-        let serving = Serving::start(&room, &["--format", "qed", "--socket", place, IMAGE]);
+        let serving =
+            Serving::start(&room, &["--format", "qed", "--commit", "through", "--socket", place, IMAGE]);
         let wire = Wire::connect(&socket);
         Guest { room, sockets, serving, wire, model, sequence, over }
     }
