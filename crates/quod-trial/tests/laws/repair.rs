@@ -9,9 +9,9 @@ use quod_trial::{Disk, Leaks, assert_closed, disk};
 use crate::for_seeds;
 
 const CLUSTER: u64 = 4096;
-/// Of a file with one table and one cluster of data.
+/// Of a file with one table, and one cluster of data behind it.
 const LENGTH: u64 = 4 * CLUSTER;
-const TABLE: u64 = 3 * CLUSTER;
+const TABLE: u64 = 2 * CLUSTER;
 /// Where an entry stands that names what the file has not.
 const WRONG: u64 = TABLE + 8 * 5;
 const NEED_CHECK: u64 = 2;
