@@ -144,13 +144,23 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// What a layer's file is made of.
+    /// What a layer's file is made of. That of a backing file, which nobody writes to, is asked for in long runs.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) async fn file_extent(&self, depth: usize, at: FileOffset, len: u64) -> Result<Extent> {
-        let extent = self.storage(depth).extent(at.0, len).await;
+        let layer = &self.layers()[depth];
+        let known = layer.data.from(at.0);
+        if known > 0 {
+            return Ok(Extent { len: len.min(known), kind: ExtentKind::Data });
+        }
+        let ahead = if depth == 0 { len } else { len.max(layer.file_length().saturating_sub(at.0)) };
+        let extent = self.storage(depth).extent(at.0, ahead).await;
         let failed = |source| Error::io(format!("cannot tell holes from data at {at}"), source);
-        extent.map_err(|source| failed(source).in_image(&self.layers()[depth].name))
+        let extent = extent.map_err(|source| failed(source).in_image(&layer.name))?;
+        if depth > 0 && extent.kind == ExtentKind::Data {
+            layer.data.remember(at.0..at.0 + extent.len);
+        }
+        Ok(Extent { len: len.min(extent.len), ..extent })
     }
 }

@@ -120,7 +120,7 @@ async fn add_layer<O: Opener>(
             let sentence = format!("{length} bytes are more than a disk can have, {MAX_IMAGE_SIZE}");
             return Err(blame(Error::new(ErrorKind::InvalidArgument, sentence)));
         }
-        opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Raw(AtomicU64::new(length)) });
+        opened.layers.push(Layer::new(name, LayerKind::Raw(AtomicU64::new(length))));
         opened.storages.push(storage);
         return Ok(None);
     }
@@ -145,7 +145,7 @@ async fn add_layer<O: Opener>(
         opened.writer = Some(writer(&front, looked_through, options));
     }
     let qed = Qed::new(&front.header, front.file_length, access == Access::Write, options.cache_bytes);
-    opened.layers.push(Layer { name: name.to_owned(), kind: LayerKind::Qed(Box::new(qed)) });
+    opened.layers.push(Layer::new(name, LayerKind::Qed(Box::new(qed))));
     opened.storages.push(storage);
     Ok(next)
 }

@@ -5,8 +5,9 @@
 //!
 //! Absent on purpose: I/O.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use async_lock::Semaphore;
 
@@ -19,8 +20,8 @@ use crate::need_check::NeedCheck;
 use crate::options::CommitPolicy;
 use crate::pending::Pending;
 use crate::ranges::RangeLocks;
-use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 use crate::table::ValidRange;
 use crate::turn::Turn;
 use crate::units::FileOffset;
@@ -29,6 +30,7 @@ use crate::units::FileOffset;
 pub(crate) struct Layer {
     pub(crate) name: PathBuf,
     pub(crate) kind: LayerKind,
+    pub(crate) data: KnownData,
 }
 
 /// What format it has.
@@ -48,6 +50,33 @@ pub(crate) struct Qed {
     pub(crate) file_length: AtomicU64,
     /// Nobody but this open makes the file longer.
     pub(crate) alone: bool,
+}
+
+/// The run of a backing file's data that was met last. Asking for the end of a run anew for every cluster costs two system
+/// calls, and on tmpfs a walk through the whole run. A hole that is taken for data would be read as zeroes: it costs a
+/// copy, and no more.
+#[derive(Default)]
+pub(crate) struct KnownData {
+    run: Mutex<Range<u64>>,
+}
+
+impl KnownData {
+    /// How many bytes from `at` on are known to be data.
+    pub(crate) fn from(&self, at: u64) -> u64 {
+        let run = self.lock();
+        if run.contains(&at) { run.end - at } else { 0 }
+    }
+
+    /// Remembers a run; with the one before where they meet.
+    pub(crate) fn remember(&self, met: Range<u64>) {
+        let mut run = self.lock();
+        let apart = met.start > run.end || run.start > met.end;
+        *run = if apart { met } else { run.start.min(met.start)..run.end.max(met.end) };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Range<u64>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What it takes to write to a QED image.
@@ -102,6 +131,10 @@ impl Qed {
 }
 
 impl Layer {
+    pub(crate) fn new(name: &Path, kind: LayerKind) -> Self {
+        Layer { name: name.to_owned(), kind, data: KnownData::default() }
+    }
+
     /// Bytes that a guest sees of this layer.
     pub(crate) fn size(&self) -> u64 {
         match &self.kind {
@@ -110,8 +143,40 @@ impl Layer {
         }
     }
 
+    /// Bytes that the file is known to have.
+    pub(crate) fn file_length(&self) -> u64 {
+        match &self.kind {
+            LayerKind::Qed(qed) => qed.valid().file_length,
+            LayerKind::Raw(length) => length.load(Ordering::Acquire),
+        }
+    }
+
     /// Names this image in an error that came out of it.
     pub(crate) fn blame<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error: Error| error.in_image(&self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_known_within_the_run_that_was_met_last() {
+        let data = KnownData::default();
+        assert_eq!(data.from(0), 0);
+        data.remember(100..200);
+        assert_eq!([99, 100, 150, 199, 200].map(|at| data.from(at)), [0, 100, 50, 1, 0]);
+        // What comes next makes it longer, at either end.
+        data.remember(200..300);
+        data.remember(50..100);
+        assert_eq!([49, 50, 299, 300].map(|at| data.from(at)), [0, 250, 1, 0]);
+        data.remember(60..70);
+        assert_eq!(data.from(50), 250);
+        // Nothing is known of a gap.
+        for apart in [301..400, 10..20] {
+            data.remember(apart.clone());
+            assert_eq!([apart.start, 50, 300].map(|at| data.from(at)), [apart.end - apart.start, 0, 0]);
+        }
     }
 }

@@ -48,7 +48,7 @@ impl<S: Storage> Image<S> {
         }
         assert!(self.strays().is_empty(), "a write in place is listed as under way, and none is");
         match (self.layers().first(), self.writer()) {
-            (Some(Layer { name, kind: LayerKind::Qed(qed) }), Some(writer)) => {
+            (Some(Layer { name, kind: LayerKind::Qed(qed), .. }), Some(writer)) => {
                 writer.validate_pins(qed);
                 let scanned = check::scan_open(self.storage(0), name).await;
                 let (front, report, end) = self.blame(scanned)?;

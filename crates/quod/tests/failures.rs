@@ -125,7 +125,7 @@ fn want_of_room_never_latches_and_the_request_goes_through_later() {
                 let mut seen = 0;
                 opener.record(DISK).fail(move |op| {
                     seen += u32::from(matches!(op, Op::Write { .. } | Op::SetLen(_)));
-                    (seen > nth && !matches!(op, Op::Read { .. } | Op::Flush)).then_some(kind)
+                    (seen > nth && op.is_change() && *op != Op::Flush).then_some(kind)
                 });
                 let outcome = try_write(&image, 4 << 20, 2);
                 let all_went_well = outcome.is_ok();

@@ -382,3 +382,29 @@ fn what_the_backing_file_has_as_a_hole_stays_one() {
         [vec![0; 20 << 10], vec![1; 4096], vec![0; 16 << 10], vec![7; 8192], vec![0; 16 << 10]].concat();
     assert_same(&read(&image, 0, 64 << 10), &wanted, "the first cluster");
 }
+
+#[test]
+fn a_run_of_the_backing_file_s_data_is_asked_for_once() {
+    let opener = ProbeOpener::default();
+    let below = opener.plain.file(Path::new("base"));
+    set_length(&below, 64 << 20);
+    set_bytes(&below, 0, &[7; 4096]);
+    let shape = Shape { cluster: 64 << 10, ..SHAPE };
+    make(&opener, Path::new(DISK), shape, Some(("base", quod::Format::Raw)));
+    let image = block_on(Image::open(&opener, Path::new(DISK), &grouped())).unwrap();
+    opener.record("base").take();
+    write(&image, 1024, &[1; 1024]);
+    let asked: Vec<u64> = opener
+        .record("base")
+        .take()
+        .iter()
+        .filter_map(|op| if let Op::Extent { at } = op { Some(*at) } else { None })
+        .collect();
+    assert_eq!(
+        asked,
+        [0, 4096],
+        "what lies before the guest's bytes and behind them is of one run; the hole is not"
+    );
+    let wanted = [vec![7; 1024], vec![1; 1024], vec![7; 2048], vec![0; 60 << 10]].concat();
+    assert_same(&read(&image, 0, 64 << 10), &wanted, "the first cluster");
+}

@@ -169,7 +169,7 @@ fn a_step_that_fails_while_the_bit_is_cleared_leaves_no_promise_behind() {
         maintain(&image);
         let mut step = 0;
         opener.record(DISK).fail(move |op| {
-            let now = !matches!(op, Op::Read { .. });
+            let now = op.is_change();
             step += u32::from(now);
             (now && step == failing + 1).then_some(Other)
         });

@@ -1,8 +1,7 @@
-//! The system calls of first writes over a base, and nothing else: what `cargo xtask compare first-writes` holds the engine
-//! against.
+//! The system calls of first writes, and nothing else: what `cargo xtask compare first-writes` holds the engine against.
 //!
-//! Role: for each write it looks for holes in the base, reads what the write leaves of the cluster, makes the file longer, and
-//! writes both at once; after so many clusters, or writes, one thread flushes, writes table entries, and goes on.
+//! Role: for each write over a base it reads what the write leaves of the cluster, makes the file longer, and writes both at
+//! once; after so many clusters, or writes, one thread flushes, writes table entries, and goes on. Without a base it writes.
 //!
 //! Absent on purpose: finding anything, locking anything, and being right after a crash: entries have no meaning here.
 
@@ -16,7 +15,7 @@ use std::thread;
 
 use anyhow::Result;
 use clap::Parser;
-use rustix::fs::{SeekFrom, fdatasync, ftruncate, seek};
+use rustix::fs::{fdatasync, ftruncate};
 use rustix::io::pwritev;
 
 const CLUSTER: u64 = 64 << 10;
@@ -33,20 +32,21 @@ struct Arguments {
     size: u64,
     #[arg(long)]
     threads: u64,
-    /// A batch after so many clusters
-    #[arg(long)]
-    batch: u64,
+    /// A batch after so many clusters; none but the last flush without
+    #[arg(long, requires = "base")]
+    batch: Option<u64>,
     /// Each batch is the guest's, and ends with a second flush
     #[arg(long)]
     durable: bool,
-    base: PathBuf,
     /// The file to write, which must be there
     file: PathBuf,
+    base: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let (base, file) = (File::open(&arguments.base)?, File::options().write(true).open(&arguments.file)?);
+    let file = File::options().write(true).open(&arguments.file)?;
+    let base = arguments.base.as_ref().map(File::open).transpose()?;
     let (next, turn) = (AtomicU64::new(0), Mutex::new(()));
     let start = file.metadata()?.len();
     let work = || -> Result<()> {
@@ -57,15 +57,16 @@ fn main() -> Result<()> {
             if number >= arguments.count {
                 return Ok(());
             }
-            if number > 0 && number.is_multiple_of(arguments.batch) {
-                let _turn = turn.lock().expect("no panic under it");
-                batch(&file, number, &arguments)?;
-            }
-            let at = number * CLUSTER + arguments.size;
-            seek(&base, SeekFrom::Data(at))?;
-            seek(&base, SeekFrom::Hole(at))?;
-            base.read_exact_at(&mut rest, at)?;
             let room = start + number * CLUSTER;
+            let Some(base) = &base else {
+                file.write_all_at(&guests, room)?;
+                continue;
+            };
+            if let Some(size) = arguments.batch.filter(|size| number > 0 && number.is_multiple_of(*size)) {
+                let _turn = turn.lock().expect("no panic under it");
+                batch(&file, number, size, arguments.durable)?;
+            }
+            base.read_exact_at(&mut rest, number * CLUSTER + arguments.size)?;
             if arguments.threads == 1 {
                 ftruncate(&file, room + CLUSTER)?;
             }
@@ -77,20 +78,22 @@ fn main() -> Result<()> {
         work()?;
         threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
     })?;
-    batch(&file, arguments.count, &arguments)?;
+    if let Some(size) = arguments.batch {
+        batch(&file, arguments.count, size, arguments.durable)?;
+    }
     Ok(fdatasync(&file)?)
 }
 
 /// A flush, the entries of the clusters before, and perhaps a flush.
-fn batch(file: &File, number: u64, arguments: &Arguments) -> Result<()> {
+fn batch(file: &File, number: u64, size: u64, durable: bool) -> Result<()> {
     fdatasync(file)?;
-    let entries = arguments.batch.min(ENTRIES_OF_A_SLICE);
+    let entries = size.min(ENTRIES_OF_A_SLICE);
     let bytes = vec![0; (entries * 8).next_multiple_of(512) as usize];
-    for slice in 0..arguments.batch.div_ceil(ENTRIES_OF_A_SLICE) {
-        let first = number.saturating_sub(arguments.batch) + slice * ENTRIES_OF_A_SLICE;
+    for slice in 0..size.div_ceil(ENTRIES_OF_A_SLICE) {
+        let first = number.saturating_sub(size) + slice * ENTRIES_OF_A_SLICE;
         file.write_all_at(&bytes, CLUSTER + first * 8 / 512 * 512)?;
     }
-    if arguments.durable {
+    if durable {
         fdatasync(file)?;
     }
     Ok(())

@@ -28,9 +28,17 @@ pub(crate) enum Op {
         at: u64,
         len: u64,
     },
+    /// Holes are told from data.
+    Extent {
+        at: u64,
+    },
 }
 
 impl Op {
+    pub(crate) fn is_change(&self) -> bool {
+        !matches!(self, Op::Read { .. } | Op::Extent { .. })
+    }
+
     /// Whether it writes something of that range of the file.
     pub(crate) fn writes_in(&self, range: std::ops::Range<u64>) -> bool {
         matches!(self, Op::Write { at, bytes } if *at < range.end && at + bytes.len() as u64 > range.start)
@@ -62,9 +70,9 @@ impl Record {
         std::mem::take(&mut *lock(&self.ops))
     }
 
-    /// As [`take`](Record::take), without the reads.
+    /// As [`take`](Record::take), without what changes nothing.
     pub(crate) fn take_changes(&self) -> Vec<Op> {
-        self.take().into_iter().filter(|op| !matches!(op, Op::Read { .. })).collect()
+        self.take().into_iter().filter(Op::is_change).collect()
     }
 
     /// From now on `judge` says which operations fail, before they do anything.
@@ -128,6 +136,7 @@ impl Storage for Probe {
     }
 
     async fn extent(&self, at: u64, len: u64) -> io::Result<Extent> {
+        self.record.note(Op::Extent { at })?;
         self.inner.extent(at, len).await
     }
 
