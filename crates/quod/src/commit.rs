@@ -26,7 +26,7 @@ use crate::geometry::{ENTRY, SECTOR};
 use crate::layer::{Qed, QedWriter};
 use crate::options::CommitPolicy;
 use crate::table::{L2Entry, encode_entries};
-use crate::units::{ClusterCount, FileOffset, GuestOffset};
+use crate::units::{ClusterCount, FileOffset, FlushNumber, GuestOffset};
 
 /// A QED image that is open for writing, through one storage handle.
 pub(crate) struct Top<'a, S> {
@@ -52,19 +52,52 @@ pub(crate) enum NewEntries {
     Zeroes,
 }
 
-/// As long as readers see an entry last, none waits for a flush.
-const ANY_FLUSH: u64 = u64::MAX;
-
 impl<S: Storage> Top<'_, S> {
-    /// The slice of L2 for `at`, pinned, to be handed to [`commit`](Top::commit). Where L1 has no table one is made (D6).
+    /// The slice of L2 for `at`, pinned, to be handed to [`commit`](Top::commit). Where L1 has no table one is made, and
+    /// linked, or its link promised (D6).
     ///
     /// # Errors
     /// As [`commit`](Top::commit).
     pub(crate) async fn table_for(&self, at: GuestOffset, held: &Held) -> Result<Pinned> {
-        match self.writer.policy {
-            CommitPolicy::Through => self.linked_slice(at, held).await,
-            CommitPolicy::Grouped => self.promised_slice(at, held).await,
+        if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
+            return Ok(slice);
         }
+        let geometry = &self.qed.geometry;
+        let index = geometry.l1_index(at);
+        let turn = Arc::new(self.writer.tables.hold(index..=index).await);
+        let held = Held::new(Arc::new((held.clone(), turn)));
+        loop {
+            let l1 = self.qed.l1_slice(self.storage, at).await?;
+            if l1.updates.unsettled() {
+                self.settle(&l1, &held).await?;
+                continue;
+            }
+            // Whoever held the entry before may have linked it, or others for a dropped request. This look comes last: a
+            // link that is settled between a look and the question above would be seen by neither.
+            if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
+                return Ok(slice);
+            }
+            let table = self.new_table(&held).await?;
+            let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };
+            match self.writer.policy {
+                CommitPolicy::Through => {
+                    self.flusher.flush(self.storage, &held).await?;
+                    self.write_entries(&l1, run, &held).await?;
+                }
+                // A flush that begins from now on covers the length, and with it the zeroes that the table is made of.
+                CommitPolicy::Grouped => self.promise(&l1, run, self.flusher.owed(), 0),
+            }
+        }
+    }
+
+    /// Fresh room for a table, which reads as zeroes: an empty one, once the length that covers it is durable.
+    async fn new_table(&self, held: &Held) -> Result<FileOffset> {
+        let geometry = &self.qed.geometry;
+        let table = self.writer.end.allocate(self.storage, geometry.table_clusters(), held).await?;
+        let end = table.0 + geometry.table_bytes();
+        self.writer.end.reach(self.storage, table.0..end, held, &self.qed.file_length).await?;
+        self.flusher.wrote();
+        Ok(table)
     }
 
     /// Gives `clusters` clusters of the disk, from the one at `at` on, their entries. They lie in that slice, the
@@ -98,48 +131,11 @@ impl<S: Storage> Top<'_, S> {
                 self.write_entries(slice, run, held).await
             }
             CommitPolicy::Grouped => {
-                let after = if is_ordered { self.flusher.owed() } else { 0 };
+                let after = if is_ordered { self.flusher.owed() } else { FlushNumber::NONE };
                 self.promise(slice, run, after, bytes);
                 Ok(())
             }
         }
-    }
-
-    /// The slice of L2 for `at`, pinned; its table is made and linked first where L1 has none (D6).
-    async fn linked_slice(&self, at: GuestOffset, held: &Held) -> Result<Pinned> {
-        if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
-            return Ok(slice);
-        }
-        let geometry = &self.qed.geometry;
-        let index = geometry.l1_index(at);
-        let turn = Arc::new(self.writer.tables.hold(index..=index).await);
-        let held = Held::new(Arc::new((held.clone(), turn)));
-        loop {
-            let l1 = self.qed.l1_slice(self.storage, at).await?;
-            if l1.updates.unsettled() {
-                self.settle(&l1, &held).await?;
-                continue;
-            }
-            // Whoever held the entry before may have linked it, or others for a dropped request. This look comes last: a
-            // link that is settled between a look and the question above would be seen by neither.
-            if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
-                return Ok(slice);
-            }
-            let table = self.new_table(&held).await?;
-            self.flusher.flush(self.storage, &held).await?;
-            let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };
-            self.write_entries(&l1, run, &held).await?;
-        }
-    }
-
-    /// Fresh room for a table, which reads as zeroes: an empty one, once the length that covers it is durable.
-    pub(crate) async fn new_table(&self, held: &Held) -> Result<FileOffset> {
-        let geometry = &self.qed.geometry;
-        let table = self.writer.end.allocate(self.storage, geometry.table_clusters(), held).await?;
-        let end = table.0 + geometry.table_bytes();
-        self.writer.end.reach(self.storage, table.0..end, held, &self.qed.file_length).await?;
-        self.flusher.wrote();
-        Ok(table)
     }
 
     /// Clears the L1 entry of a table that lies past the end of the disk whole, so that nobody has looked into it.
@@ -160,7 +156,7 @@ impl<S: Storage> Top<'_, S> {
         match self.writer.policy {
             CommitPolicy::Through => self.write_entries(&l1, run, &Held::new(Arc::new((permit, turn)))).await,
             CommitPolicy::Grouped => {
-                self.promise(&l1, run, 0, 0);
+                self.promise(&l1, run, FlushNumber::NONE, 0);
                 Ok(())
             }
         }
@@ -175,7 +171,8 @@ impl<S: Storage> Top<'_, S> {
         let outcome = if mine.is_settled() {
             Ok(())
         } else {
-            self.write_waiting(slice, ANY_FLUSH, &Held::new(Arc::new((held.clone(), turn.clone())))).await
+            self.write_waiting(slice, FlushNumber::NONE, &Held::new(Arc::new((held.clone(), turn.clone()))))
+                .await
         };
         drop(mine);
         drop(remembered);
@@ -184,14 +181,14 @@ impl<S: Storage> Top<'_, S> {
 
     /// Sends out again what an earlier write of the slice may or may not have brought to the file.
     async fn settle(&self, slice: &Pinned, held: &Held) -> Result<()> {
-        self.write_slice(slice, ANY_FLUSH, held).await
+        self.write_slice(slice, FlushNumber::NONE, held).await
     }
 
     /// Writes what waits for the slice and needs no flush later than `flushed`.
     ///
     /// # Errors
     /// As [`commit`](Top::commit); what did not go out stays.
-    pub(crate) async fn write_slice(&self, slice: &Pinned, flushed: u64, held: &Held) -> Result<()> {
+    pub(crate) async fn write_slice(&self, slice: &Pinned, flushed: FlushNumber, held: &Held) -> Result<()> {
         let turn = slice.updates.turn.take().await;
         self.write_waiting(slice, flushed, &Held::new(Arc::new((held.clone(), turn)))).await
     }
@@ -247,7 +244,7 @@ impl<S: Storage> Top<'_, S> {
     }
 
     /// Under the slice's turn: all that waits and may go out goes to the file in one write, and readers see it.
-    async fn write_waiting(&self, slice: &Slice, flushed: u64, held: &Held) -> Result<()> {
+    async fn write_waiting(&self, slice: &Slice, flushed: FlushNumber, held: &Held) -> Result<()> {
         self.flusher.check()?;
         let kept = &self.qed.cache.kept;
         let attempt = slice.updates.attempt(flushed);

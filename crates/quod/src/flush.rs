@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard, OnceLock};
 use crate::turn::Turn;
+use crate::units::FlushNumber;
 
 /// The flushes of one image.
 #[derive(Default)]
@@ -30,9 +31,9 @@ pub(crate) struct Flusher {
 /// Flushes by number, in the order they began.
 #[derive(Default)]
 struct Flights {
-    begun: u64,
+    begun: FlushNumber,
     /// The last one that succeeded; all before it are covered by it.
-    done: u64,
+    done: FlushNumber,
 }
 
 impl Flusher {
@@ -103,29 +104,29 @@ impl Flusher {
     }
 
     /// Number of the flush that must succeed for a request that comes now; `None` when that has happened.
-    fn wanted(&self) -> Option<u64> {
+    fn wanted(&self) -> Option<FlushNumber> {
         let flights = self.flights();
-        let covered = !self.unflushed.load(Ordering::Acquire) && flights.begun > 0;
+        let covered = !self.unflushed.load(Ordering::Acquire) && flights.begun > FlushNumber::NONE;
         match (covered, flights.begun == flights.done) {
             (true, true) => None,
             (true, false) => Some(flights.begun),
-            (false, _) => Some(flights.begun + 1),
+            (false, _) => Some(flights.begun.next()),
         }
     }
 
     /// Number of the flush that will have covered all that is complete now, once it has succeeded. It may have already.
-    pub(crate) fn owed(&self) -> u64 {
+    pub(crate) fn owed(&self) -> FlushNumber {
         self.wanted().unwrap_or_else(|| self.done())
     }
 
     /// Number of the last flush that succeeded.
-    pub(crate) fn done(&self) -> u64 {
+    pub(crate) fn done(&self) -> FlushNumber {
         self.flights().done
     }
 
-    fn begin(&self) -> u64 {
+    fn begin(&self) -> FlushNumber {
         let mut flights = self.flights();
-        flights.begun += 1;
+        flights.begun = flights.begun.next();
         self.unflushed.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         flights.begun

@@ -28,7 +28,7 @@ use crate::error::Result;
 use crate::geometry::SLICE_ENTRIES_BITS;
 use crate::options::CommitPolicy;
 use crate::turn::TurnGuard;
-use crate::units::GuestOffset;
+use crate::units::FlushNumber;
 
 impl<S: Storage> Top<'_, S> {
     /// Waits until there is room for more promises. Before anything is held: a batch takes the right to update metadata.
@@ -46,35 +46,12 @@ impl<S: Storage> Top<'_, S> {
     }
 
     /// Shows readers entries whose data is in the file, and owes them to the file. `bytes` were written for them.
-    pub(crate) fn promise(&self, slice: &Pinned, run: EntryRun, after: u64, bytes: u64) {
+    pub(crate) fn promise(&self, slice: &Pinned, run: EntryRun, after: FlushNumber, bytes: u64) {
         let (pending, kept) = (&self.writer.pending, &self.qed.cache.kept);
         // Counted first: a batch may have it in the file in the next moment.
         pending.add(Amount { entries: run.count as u64, bytes });
         kept.promise(slice, run, Promise { after, bytes });
         pending.tell_if_due(kept.len());
-    }
-
-    /// The slice of L2 for `at`, pinned. Where L1 has no table, one is promised: readers find it at once, and the file has
-    /// it with the next batch (D6).
-    pub(crate) async fn promised_slice(&self, at: GuestOffset, held: &Held) -> Result<Pinned> {
-        if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
-            return Ok(slice);
-        }
-        let geometry = &self.qed.geometry;
-        let index = geometry.l1_index(at);
-        let turn = Arc::new(self.writer.tables.hold(index..=index).await);
-        let held = Held::new(Arc::new((held.clone(), turn)));
-        loop {
-            // Whoever held the entry before may have promised it.
-            if let Some(slice) = self.qed.l2_slice(self.storage, at).await? {
-                return Ok(slice);
-            }
-            let l1 = self.qed.l1_slice(self.storage, at).await?;
-            let table = self.new_table(&held).await?;
-            let run = EntryRun { start: geometry.l1_slice(at).entry, count: 1, first: table.0, stride: 0 };
-            // A flush that begins from now on covers the length, and with it the zeroes that the table is made of.
-            self.promise(&l1, run, self.flusher.owed(), 0);
-        }
     }
 
     /// Brings everything to the file that is promised when this is called. Who wait together share one batch.
@@ -118,7 +95,7 @@ impl<S: Storage> Top<'_, S> {
             for (place, _) in l1.updates.unattempted() {
                 let slices = self.qed.geometry.slices_of_table(first + place as u64);
                 for slice in kept.among(level(TableLevel::L2, slices)) {
-                    self.write_slice(&slice, u64::MAX, held).await?;
+                    self.write_slice(&slice, FlushNumber::ALL, held).await?;
                 }
                 l1.updates.postpone(place, self.flusher.owed());
             }

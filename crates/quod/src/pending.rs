@@ -29,13 +29,22 @@ pub(crate) struct Pending {
     due: Event,
 }
 
+/// Batches of an open image, numbered in the order they begin.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BatchNumber(u64);
+
+impl BatchNumber {
+    fn next(self) -> Self {
+        BatchNumber(self.0 + 1)
+    }
+}
+
 #[derive(Default)]
 struct State {
     amount: Amount,
-    /// Batches by number, in the order they began.
-    begun: u64,
+    begun: BatchNumber,
     /// The last one that came to a good end; all before it are covered by it.
-    done: u64,
+    done: BatchNumber,
 }
 
 impl Pending {
@@ -94,25 +103,25 @@ impl Pending {
     }
 
     /// Number of the batch that must come to a good end for what is promised now; `None` when nothing is.
-    pub(crate) fn wanted(&self) -> Option<u64> {
+    pub(crate) fn wanted(&self) -> Option<BatchNumber> {
         let state = self.lock();
-        (state.amount.entries > 0).then_some(state.begun + 1)
+        (state.amount.entries > 0).then(|| state.begun.next())
     }
 
     /// A batch begins, under the turn; its number.
-    pub(crate) fn begin(&self) -> u64 {
+    pub(crate) fn begin(&self) -> BatchNumber {
         let mut state = self.lock();
-        state.begun += 1;
+        state.begun = state.begun.next();
         state.begun
     }
 
     /// A batch has come to a good end.
-    pub(crate) fn end(&self, number: u64) {
+    pub(crate) fn end(&self, number: BatchNumber) {
         self.lock().done = number;
     }
 
     /// Whether that batch, or one after it, has come to a good end.
-    pub(crate) fn is_done(&self, number: u64) -> bool {
+    pub(crate) fn is_done(&self, number: BatchNumber) -> bool {
         self.lock().done >= number
     }
 

@@ -16,6 +16,7 @@ use std::sync::PoisonError;
 use super::Slice;
 use crate::sync::{Mutex, MutexGuard};
 use crate::turn::Turn;
+use crate::units::FlushNumber;
 
 /// New values for a run of entries of one slice: `first`, `first + stride`, ...
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl EntryRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Promise {
     /// Number of the flush that must have succeeded before the file may have them.
-    pub(crate) after: u64,
+    pub(crate) after: FlushNumber,
     /// Bytes of data that were written for them.
     pub(crate) bytes: u64,
 }
@@ -89,7 +90,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn may_go_out(&self, flushed: u64) -> bool {
+    fn may_go_out(&self, flushed: FlushNumber) -> bool {
         self.promise.is_none_or(|promise| promise.after <= flushed)
     }
 }
@@ -154,8 +155,8 @@ impl Updates {
         promises.map(|(count, promise)| Amount::of(count, promise)).sum()
     }
 
-    /// The last flush that anything here waits for; 0 for none.
-    pub(crate) fn waits_for(&self) -> u64 {
+    /// The last flush that anything here waits for.
+    pub(crate) fn waits_for(&self) -> FlushNumber {
         let queue = self.lock();
         queue
             .waiting
@@ -163,7 +164,7 @@ impl Updates {
             .filter_map(|waiting| waiting.promise)
             .map(|promise| promise.after)
             .max()
-            .unwrap_or(0)
+            .unwrap_or_default()
     }
 
     /// Promised entries that no write was begun with, one by one.
@@ -175,7 +176,7 @@ impl Updates {
     }
 
     /// Makes a promised entry wait for a later flush.
-    pub(crate) fn postpone(&self, place: usize, after: u64) {
+    pub(crate) fn postpone(&self, place: usize, after: FlushNumber) {
         let mut queue = self.lock();
         let there = queue.waiting.iter_mut().filter(|waiting| waiting.run.overlaps(&(place..place + 1)));
         for promise in there.filter_map(|waiting| waiting.promise.as_mut()) {
@@ -185,7 +186,7 @@ impl Updates {
 
     /// All that waits and needs no flush later than that one, to be written together. Until [`Slice::settle`] the file may
     /// have it or not.
-    pub(crate) fn attempt(&self, flushed: u64) -> Attempt {
+    pub(crate) fn attempt(&self, flushed: FlushNumber) -> Attempt {
         let mut queue = self.lock();
         let mut attempt = Attempt { numbers: Vec::new(), runs: Vec::new() };
         for waiting in queue.waiting.iter_mut().filter(|waiting| waiting.may_go_out(flushed)) {
@@ -234,8 +235,11 @@ impl Slice {
         // No entry goes out before an earlier one for the same place.
         let places = run.start..run.start + run.count;
         let earlier = queue.waiting.iter().filter(|waiting| waiting.run.overlaps(&places));
-        let after =
-            earlier.filter_map(|waiting| waiting.promise).map(|earlier| earlier.after).max().unwrap_or(0);
+        let after = earlier
+            .filter_map(|waiting| waiting.promise)
+            .map(|earlier| earlier.after)
+            .max()
+            .unwrap_or_default();
         let promise = promise.map(|promise| Promise { after: promise.after.max(after), ..promise });
         queue.waiting.push(Waiting { number, run, promise, attempted: false });
         if promise.is_some() {

@@ -9,6 +9,7 @@ use super::{l2, room_for, slice};
 use crate::models::kernels::{begin_and_drop, block_on, explore, explore_within, side_by_side};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::units::FlushNumber;
 
 /// Keys that share a slot of the smallest directory.
 const TOGETHER: [u64; 4] = [0, 17, 34, 51];
@@ -239,7 +240,7 @@ impl Written {
     }
 
     fn write(&self) {
-        let attempt = self.slice.updates.attempt(0);
+        let attempt = self.slice.updates.attempt(FlushNumber::NONE);
         for run in &attempt.runs {
             let in_file = self.in_file.load(Ordering::Relaxed);
             self.in_file.store(in_file | 1 << run.start, Ordering::Relaxed);
@@ -286,7 +287,7 @@ fn entries_that_a_failed_write_may_have_brought_to_the_file_stay() {
                     let turn = block_on(written.slice.updates.turn.take());
                     if !mine.is_settled() {
                         // The write fails: nothing is published, nothing settled.
-                        written.slice.updates.attempt(0);
+                        written.slice.updates.attempt(FlushNumber::NONE);
                     }
                     drop(turn);
                     drop(mine);
@@ -312,7 +313,7 @@ fn whoever_sees_a_promised_entry_finds_its_slice_kept() {
             &[
                 |(kept, slice)| {
                     let run = EntryRun { start: 1, count: 1, first: 7, stride: 0 };
-                    kept.promise(slice, run, Promise { after: 0, bytes: 0 });
+                    kept.promise(slice, run, Promise { after: FlushNumber::NONE, bytes: 0 });
                 },
                 |(kept, slice)| {
                     if slice.entry(1) == 7 {
@@ -321,7 +322,7 @@ fn whoever_sees_a_promised_entry_finds_its_slice_kept() {
                     }
                 },
                 |(kept, slice)| {
-                    let attempt = slice.updates.attempt(0);
+                    let attempt = slice.updates.attempt(FlushNumber::NONE);
                     if slice.settle(&attempt).entries > 0 {
                         kept.let_go(slice);
                         assert!(kept.is_empty() && slice.updates.is_empty(), "nothing is owed any more");

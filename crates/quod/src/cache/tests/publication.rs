@@ -6,6 +6,7 @@ use std::thread;
 use super::*;
 use crate::cache::updates::Attempt;
 use crate::cache::{Amount, EntryRun, Promise};
+use crate::units::FlushNumber;
 
 fn run(start: usize, count: usize, first: u64) -> EntryRun {
     EntryRun { start, count, first, stride: 10 }
@@ -17,7 +18,7 @@ fn entries(slice: &Slice) -> Vec<u64> {
 
 /// All that waits and needs no flush.
 fn attempt(slice: &Slice) -> Attempt {
-    slice.updates.attempt(0)
+    slice.updates.attempt(FlushNumber::NONE)
 }
 
 #[test]
@@ -38,18 +39,18 @@ fn queued_entries_are_invisible_until_the_file_has_them() {
 fn promised_entries_are_seen_at_once_and_are_not_in_the_file() {
     let cache = room_for(4);
     let pinned = read_in(&cache, l2(0), 1);
-    pinned.promise(run(2, 3, 100), Promise { after: 7, bytes: 512 });
-    pinned.promise(run(0, 1, 5), Promise { after: 0, bytes: 0 });
+    pinned.promise(run(2, 3, 100), Promise { after: FlushNumber(7), bytes: 512 });
+    pinned.promise(run(0, 1, 5), Promise { after: FlushNumber::NONE, bytes: 0 });
     assert_eq!(entries(&pinned), [5, 1, 100, 110, 120, 1, 1, 1]);
     assert_eq!(pinned.in_file(0..ENTRIES), [1; ENTRIES]);
     assert!(pinned.updates.owes() && !pinned.updates.unsettled());
     assert_eq!(pinned.updates.promised(), Amount { entries: 4, bytes: 512 });
-    assert_eq!(pinned.updates.waits_for(), 7);
-    let early = pinned.updates.attempt(6);
+    assert_eq!(pinned.updates.waits_for(), FlushNumber(7));
+    let early = pinned.updates.attempt(FlushNumber(6));
     assert_eq!(early.runs, [run(0, 1, 5)], "the others wait for the flush of their data");
     assert_eq!(pinned.settle(&early), Amount { entries: 1, bytes: 0 });
     assert_eq!(pinned.in_file(0..ENTRIES), [5, 1, 1, 1, 1, 1, 1, 1]);
-    let all = pinned.updates.attempt(7);
+    let all = pinned.updates.attempt(FlushNumber(7));
     assert_eq!(pinned.settle(&all), Amount { entries: 3, bytes: 512 });
     assert_eq!(pinned.in_file(0..ENTRIES), entries(&pinned)[..]);
     assert!(pinned.updates.is_empty());
@@ -59,13 +60,13 @@ fn promised_entries_are_seen_at_once_and_are_not_in_the_file() {
 fn a_promised_entry_waits_for_a_later_flush_when_it_is_told_to() {
     let cache = room_for(4);
     let pinned = read_in(&cache, l2(0), 0);
-    pinned.promise(run(0, 1, 5), Promise { after: 1, bytes: 0 });
-    pinned.promise(run(1, 1, 6), Promise { after: 1, bytes: 0 });
+    pinned.promise(run(0, 1, 5), Promise { after: FlushNumber(1), bytes: 0 });
+    pinned.promise(run(1, 1, 6), Promise { after: FlushNumber(1), bytes: 0 });
     assert_eq!(pinned.updates.unattempted(), [(0, 5), (1, 6)]);
-    pinned.updates.postpone(0, 2);
-    assert_eq!(pinned.updates.attempt(1).runs, [run(1, 1, 6)]);
+    pinned.updates.postpone(0, FlushNumber(2));
+    assert_eq!(pinned.updates.attempt(FlushNumber(1)).runs, [run(1, 1, 6)]);
     assert_eq!(pinned.updates.unattempted(), [(0, 5)]);
-    assert_eq!(pinned.updates.attempt(2).runs, [run(0, 1, 5), run(1, 1, 6)]);
+    assert_eq!(pinned.updates.attempt(FlushNumber(2)).runs, [run(0, 1, 5), run(1, 1, 6)]);
 }
 
 #[test]
