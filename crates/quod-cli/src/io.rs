@@ -21,6 +21,7 @@ use anyhow::bail;
 use quod_language::CACHE_MODES;
 use quod_storage::Access;
 
+use crate::open::Tuning;
 use crate::output;
 use session::{Session, Step};
 
@@ -71,6 +72,8 @@ pub(crate) struct Args {
     misalign: bool,
     #[arg(short = 'k', long, hide = true)]
     native_aio: bool,
+    #[command(flatten)]
+    tuning: Tuning,
     /// The image file, or an export: nbd://HOST/NAME, nbd+unix:///NAME?socket=PATH, and nbds for TLS; without it,
     /// `open` opens one
     #[arg(value_name = "FILE")]
@@ -78,7 +81,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
-    let mut session = Session::new(output::results());
+    let mut session = Session::new(output::results(), args.tuning.clone());
     if let Some(file) = &args.file {
         session.open(file, args.format.as_deref(), access(args)?)?;
     }

@@ -41,7 +41,7 @@ impl Source {
 }
 
 /// How an image is used once it is open.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Tuning {
     /// When a first write's table entry reaches FILE: before the write completes (through), or with others at the next flush
     /// (grouped), which a killed process loses; grouped over a backing file and through without one when not given
@@ -117,7 +117,15 @@ impl<'a> Target<'a> {
     /// # Errors
     /// `Could not open 'FILE': ...`
     pub(crate) async fn open(&self) -> anyhow::Result<AnyDisk> {
-        self.open_by(&self.places, &Tuning::default()).await
+        self.open_tuned(&Tuning::default()).await
+    }
+
+    /// As [`open`](Target::open), for who writes to it.
+    ///
+    /// # Errors
+    /// `Could not open 'FILE': ...`
+    pub(crate) async fn open_tuned(&self, tuning: &Tuning) -> anyhow::Result<AnyDisk> {
+        self.open_by(&self.places, tuning).await
     }
 
     /// As [`open`](Target::open), but in a local file.

@@ -5,7 +5,7 @@ mod common;
 use std::sync::LazyLock;
 
 use common::header::{CLUSTER, write_with_entries};
-use common::{QUOD, Ran, Room};
+use common::{Holder, QUOD, Ran, Room, wait_until};
 
 /// What both print, without speeds, and with usage lines by their command alone: their wording is ours.
 fn plain(text: &str) -> String {
@@ -296,4 +296,24 @@ fn the_image_is_clean_afterwards() {
     assert_eq!(room.read("a.qed")[16] & 2, 0);
     room.peer("qemu-img", &["check", "a.qed"]).exits(0);
     room.peer("qemu-io", &["-r", "-f", "qed", "-c", "read -P 1 20M 1M", "a.qed"]).exits(0);
+}
+
+#[test]
+fn a_first_write_over_a_base_is_in_the_file_when_the_policy_says_so() {
+    let room = Room::new();
+    room.set_len("base", 1 << 20);
+    room.create_by_peer(&["-f", "qed", "-b", "base", "-F", "raw", "disk.qed"]);
+    let is_in_file = || {
+        let ran = room.quod(&["map", "-U", "--output=json", "disk.qed"]).exits(0);
+        ran.out.contains("\"depth\": 0, \"present\": true")
+    };
+    let open = |policy| Holder::open(&room, QUOD, &["io", "--commit", policy, "disk.qed"]);
+    let mut holder = open("grouped");
+    holder.tell("write 0 64k");
+    wait_until("what nobody flushes grows old", is_in_file);
+    drop(holder);
+    room.create_by_peer(&["-f", "qed", "-b", "base", "-F", "raw", "disk.qed"]);
+    let mut holder = open("through");
+    holder.tell("write 0 64k");
+    assert!(is_in_file());
 }

@@ -21,7 +21,7 @@ use super::aio::{Aside, Job};
 use super::survey;
 use super::transfer::Content;
 use super::trouble::{Done, Trouble, tell};
-use crate::open::name_of;
+use crate::open::{Tuning, name_of};
 use crate::sizes::Amount;
 use images::OpenDisk;
 pub(super) use images::SHARED_WRITER;
@@ -38,14 +38,16 @@ pub(super) enum Step {
 /// A run of commands.
 pub(super) struct Session<W> {
     out: W,
+    /// For each image that is opened.
+    tuning: Tuning,
     open: Option<OpenDisk>,
     aside: Aside,
     failed: bool,
 }
 
 impl<W: Write> Session<W> {
-    pub(super) fn new(out: W) -> Self {
-        Session { out, open: None, aside: Aside::new(), failed: false }
+    pub(super) fn new(out: W, tuning: Tuning) -> Self {
+        Session { out, tuning, open: None, aside: Aside::new(), failed: false }
     }
 
     /// Whether a command failed.

@@ -287,17 +287,24 @@ impl Holder {
     /// Opens the image, and waits until it is open.
     #[track_caller]
     pub(crate) fn open(room: &Room, program: &str, args: &[&str]) -> Self {
-        use std::io::{BufRead, BufReader};
         let child = room.command(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = child.unwrap_or_else(|error| panic!("{program} is needed here: {error}"));
-        let stdin = child.stdin.as_mut().expect("it is piped");
-        stdin.write_all(b"length\n").expect("it reads commands");
+        let child = child.unwrap_or_else(|error| panic!("{program} is needed here: {error}"));
+        let mut holder = Holder { child };
         // The answer comes once the image is open.
-        let mut stdout = BufReader::new(child.stdout.as_mut().expect("it is piped"));
+        holder.tell("length");
+        holder
+    }
+
+    /// Gives it a command, and waits for the first line of its answer.
+    #[track_caller]
+    pub(crate) fn tell(&mut self, command: &str) {
+        use std::io::{BufRead, BufReader};
+        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        stdin.write_all(format!("{command}\n").as_bytes()).expect("it reads commands");
+        let mut stdout = BufReader::new(self.child.stdout.as_mut().expect("it is piped"));
         let mut answer = String::new();
         let read = stdout.read_line(&mut answer).expect("it answers in text");
-        assert_ne!(read, 0, "{program} {args:?} did not open its image");
-        Holder { child }
+        assert_ne!(read, 0, "no answer to {command}");
     }
 }
 

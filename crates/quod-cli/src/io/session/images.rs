@@ -10,6 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use quod::Keeper;
 use quod_language::{Open, Reopen};
 use quod_storage::Access;
 
@@ -23,6 +24,8 @@ pub(in crate::io) const SHARED_WRITER: &str = "force-share=on can only be used w
 /// An image, and how it was opened.
 pub(super) struct OpenDisk {
     pub(super) disk: AnyDisk,
+    /// Settles what is pending while nobody types.
+    keeper: Option<Keeper>,
     path: PathBuf,
     format: Option<String>,
     access: Access,
@@ -39,9 +42,11 @@ impl<W: Write> Session<W> {
         format: Option<&str>,
         access: Access,
     ) -> anyhow::Result<()> {
-        let disk = quod::block_on(Target::new(path, format, access).open());
+        let disk = quod::block_on(Target::new(path, format, access).open_tuned(&self.tuning));
         let disk = disk.map_err(|why| anyhow!("can't open device {}: {why:#}", path.display()))?;
-        self.open = Some(OpenDisk { disk, path: path.to_owned(), format: format.map(str::to_owned), access });
+        let keeper = if disk.is_writable() { Some(Keeper::start(&disk)?) } else { None };
+        let (path, format) = (path.to_owned(), format.map(str::to_owned));
+        self.open = Some(OpenDisk { disk, keeper, path, format, access });
         Ok(())
     }
 
@@ -64,6 +69,7 @@ impl<W: Write> Session<W> {
     pub(super) fn close(&mut self) -> Done {
         let waited = self.wait_aside();
         let Some(open) = self.open.take() else { return waited };
+        drop(open.keeper);
         let closed = quod::block_on(open.disk.close());
         closed.map_err(|error| {
             Trouble::Complaint(format!("{} was not closed in order: {error}", open.path.display()))
