@@ -149,11 +149,10 @@ fn run_on(work: &Work, image: &Image<Counted>, stop: &AtomicBool) -> anyhow::Res
     work.run(image, stop).map_err(|error| anyhow!("Failed request: {}", errno_sentence(&error)))
 }
 
-/// Raised by Ctrl-C or SIGTERM; the second one ends the command as it is.
+/// Raised by Ctrl-C or SIGTERM; later ones change nothing, so that a second Ctrl-C does not leave the image open.
 fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
         flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)

@@ -3,11 +3,12 @@
 //! Role: takes commands from `-c` or from standard input, line by line, and runs them in one [`session`].
 //!
 //! Invariant: whatever a line says, the next one is read; one that failed makes the exit code 1. What was asked for by
-//! `aio_` commands is over, and the image closed, before the command ends.
+//! `aio_` commands is over, and the image closed, before the command ends; a signal closes the image at once.
 //!
 //! Absent on purpose: the language itself (`quod-language`, pure) and what commands do (`session`).
 
 mod aio;
+mod interrupt;
 mod print;
 mod session;
 mod survey;
@@ -23,6 +24,7 @@ use quod_storage::Access;
 
 use crate::open::Tuning;
 use crate::output;
+use interrupt::Interrupt;
 use session::{Session, Step};
 
 const PROMPT: &str = "quod-io> ";
@@ -81,7 +83,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
-    let mut session = Session::new(output::results(), args.tuning.clone());
+    let mut session = Session::new(output::results(), args.tuning.clone(), Interrupt::listen()?);
     if let Some(file) = &args.file {
         session.open(file, args.format.as_deref(), access(args)?)?;
     }

@@ -120,7 +120,7 @@ impl<'a> Target<'a> {
         self.open_tuned(&Tuning::default()).await
     }
 
-    /// As [`open`](Target::open), for who writes to it.
+    /// As [`open`](Target::open), to be used in another way than usual.
     ///
     /// # Errors
     /// `Could not open 'FILE': ...`

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::os::unix::process::ExitStatusExt;
 use std::sync::LazyLock;
 
 use common::header::{CLUSTER, write_with_entries};
@@ -316,4 +317,17 @@ fn a_first_write_over_a_base_is_in_the_file_when_the_policy_says_so() {
     let mut holder = open("through");
     holder.tell("write 0 64k");
     assert!(is_in_file());
+}
+
+#[test]
+fn a_signal_closes_the_image() {
+    for (signal, number) in [("-INT", 2), ("-TERM", 15)] {
+        let room = Room::new();
+        room.set_len("base", 1 << 20);
+        room.create_by_peer(&["-f", "qed", "-b", "base", "-F", "raw", "disk.qed"]);
+        let mut holder = Holder::open(&room, QUOD, &["io", "--commit", "grouped", "disk.qed"]);
+        holder.tell("write -P 7 0 64k");
+        assert_eq!(holder.end_by(signal).signal(), Some(number), "it has its effect");
+        room.peer("qemu-io", &["-c", "read -P 7 0 64k", "disk.qed"]).exits(0);
+    }
 }

@@ -150,7 +150,7 @@ impl<S: Storage> Image<S> {
     /// What the system says.
     pub(crate) async fn file_extent(&self, depth: usize, at: FileOffset, len: u64) -> Result<Extent> {
         let layer = &self.layers()[depth];
-        let known = layer.data.from(at.0);
+        let known = if depth == 0 { 0 } else { layer.data.len_from(at.0) };
         if known > 0 {
             return Ok(Extent { len: len.min(known), kind: ExtentKind::Data });
         }

@@ -14,21 +14,46 @@
 //!
 //! Invariants: only the batch whose turn it is writes tables. It composes a slice from what the file has and what may go
 //! out, never from the visible entries. Each step can be repeated: what a failed or dropped batch leaves stays promised, and
-//! the next one begins anew, once the storage has let go of the turn.
+//! the next one begins anew, once the storage has let go of the turn. A slice that finds no room keeps no other waiting,
+//! but for a link to it.
 //!
 //! Absent on purpose: leftovers. A promised entry is visible, so nothing comes up later that was not seen.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use quod_storage::{Held, Storage};
 
 use crate::cache::{Amount, EntryRun, Pinned, Promise, SliceKey, TableLevel};
 use crate::commit::Top;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::SLICE_ENTRIES_BITS;
 use crate::options::CommitPolicy;
 use crate::turn::TurnGuard;
 use crate::units::FlushNumber;
+
+/// What has found no room in a batch.
+#[derive(Default)]
+struct Short {
+    /// The first of the errors.
+    error: Option<Error>,
+    /// Slices of L1 with a link to a table that is not whole in the file.
+    links: BTreeSet<SliceKey>,
+}
+
+impl Short {
+    /// Whether that write has come to a good end; not, when it found no room.
+    fn passes(&mut self, outcome: Result<()>) -> Result<bool> {
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                self.error.get_or_insert(error);
+                Ok(false)
+            }
+            other => other.map(|()| true),
+        }
+    }
+}
 
 impl<S: Storage> Top<'_, S> {
     /// Waits until there is room for more promises. Before anything is held: a batch takes the right to update metadata.
@@ -73,29 +98,37 @@ impl<S: Storage> Top<'_, S> {
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
         let held = Held::new(Arc::new((turn, permit)));
         let number = pending.begin();
-        self.write_unlinked(&held).await?;
-        let slices = self.qed.cache.kept.all();
+        let mut short = Short::default();
+        self.write_unlinked(&held, &mut short).await?;
+        let mut slices = self.qed.cache.kept.all();
+        slices.retain(|slice| !short.links.contains(&slice.key()));
         let waits_for = slices.iter().map(|slice| slice.updates.waits_for()).max();
         if waits_for > Some(self.flusher.done()) {
             self.flusher.flush(self.storage, &held).await?;
         }
         // Links first: in the order of keys.
         for slice in slices {
-            self.write_slice(&slice, self.flusher.done(), &held).await?;
+            short.passes(self.write_slice(&slice, self.flusher.done(), &held).await)?;
+        }
+        if let Some(error) = short.error {
+            return Err(error);
         }
         pending.end(number);
         Ok(())
     }
 
-    /// Writes entries of tables that L1 has no link to, in the file. A link then waits for a flush that covers them.
-    async fn write_unlinked(&self, held: &Held) -> Result<()> {
+    /// Writes entries of tables that L1 has no link to, in the file. A link then waits for a flush that covers them; where
+    /// they found no room, for another batch.
+    async fn write_unlinked(&self, held: &Held, short: &mut Short) -> Result<()> {
         let kept = &self.qed.cache.kept;
-        for l1 in kept.among(level(TableLevel::L1, 0..=u64::MAX)) {
+        for l1 in kept.among(keys(TableLevel::L1, 0..=u64::MAX)) {
             let first = l1.key().index << SLICE_ENTRIES_BITS;
             for (place, _) in l1.updates.unattempted() {
                 let slices = self.qed.geometry.slices_of_table(first + place as u64);
-                for slice in kept.among(level(TableLevel::L2, slices)) {
-                    self.write_slice(&slice, FlushNumber::ALL, held).await?;
+                for slice in kept.among(keys(TableLevel::L2, slices)) {
+                    if !short.passes(self.write_slice(&slice, FlushNumber::ALL, held).await)? {
+                        short.links.insert(l1.key());
+                    }
                 }
                 l1.updates.postpone(place, self.flusher.owed());
             }
@@ -104,6 +137,6 @@ impl<S: Storage> Top<'_, S> {
     }
 }
 
-fn level(level: TableLevel, indices: std::ops::RangeInclusive<u64>) -> std::ops::RangeInclusive<SliceKey> {
+fn keys(level: TableLevel, indices: RangeInclusive<u64>) -> RangeInclusive<SliceKey> {
     SliceKey { level, index: *indices.start() }..=SliceKey { level, index: *indices.end() }
 }

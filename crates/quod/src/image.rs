@@ -177,8 +177,9 @@ impl<S: Storage> Image<S> {
 
     /// Does what time asks for; call it at once and then every five seconds or so. The first call looks through the tables,
     /// which otherwise the first allocation does, and tells when the image is damaged. Later ones bring to the file what is
-    /// pending under [`CommitPolicy::Grouped`](crate::CommitPolicy::Grouped), and what failed and cancelled requests have left behind; and when no metadata was updated since the last call, everything is
-    /// flushed and NEED_CHECK is cleared, so that a crash finds nothing to repair. Nothing depends on it being called.
+    /// pending under [`CommitPolicy::Grouped`](crate::CommitPolicy::Grouped), and what failed and cancelled requests have
+    /// left behind; and when no metadata was updated since the last call, everything is flushed and NEED_CHECK is cleared,
+    /// so that a crash finds nothing to repair. Nothing depends on it being called.
     ///
     /// # Errors
     /// As [`flush`](Image::flush); once `Corrupt`, when nothing can be allocated in a damaged image.
@@ -201,8 +202,8 @@ impl<S: Storage> Image<S> {
     }
 
     /// Completes when so much waits for the file that [`maintain`](Image::maintain) is due before its time: half of
-    /// [`PendingBounds`](crate::PendingBounds), or slices that take an eighth of the table cache's budget. Never, where nothing is kept waiting. When `maintain` fails, it may be due
-    /// again at once: leave it some time.
+    /// [`PendingBounds`](crate::PendingBounds), or slices that take an eighth of the table cache's budget. Never, where
+    /// nothing is kept waiting. When `maintain` fails, it may be due again at once: leave it some time.
     ///
     /// # Cancellation
     /// Nothing is left behind.
@@ -210,6 +211,15 @@ impl<S: Storage> Image<S> {
         match (&self.layers()[0].kind, &self.shared.writer) {
             (LayerKind::Qed(qed), Some(writer)) => writer.pending.half_full(|| qed.cache.kept.len()).await,
             _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether what is pending is at its bounds: the next first write brings it to the file before it begins, and waits for
+    /// a flush. May be otherwise a moment later.
+    pub fn first_writes_wait(&self) -> bool {
+        match (&self.layers()[0].kind, &self.shared.writer) {
+            (LayerKind::Qed(qed), Some(writer)) => writer.pending.is_full(qed.cache.kept.len()),
+            _ => false,
         }
     }
 
@@ -245,7 +255,13 @@ impl<S: Storage> Image<S> {
             Writing::Qed(top) => {
                 let settled = self.settle_down(&top, After::Shut).await;
                 top.writer.need_check.shut_gate();
-                settled
+                match settled {
+                    // What found no room keeps nothing else from the disk.
+                    Err(error) if error.kind() == ErrorKind::NoSpace => {
+                        top.flusher.flush(top.storage, &Held::NOTHING).await.and(Err(error))
+                    }
+                    settled => settled,
+                }
             }
         };
         self.blame(outcome)

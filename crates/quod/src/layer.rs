@@ -62,7 +62,7 @@ pub(crate) struct KnownData {
 
 impl KnownData {
     /// How many bytes from `at` on are known to be data.
-    pub(crate) fn from(&self, at: u64) -> u64 {
+    pub(crate) fn len_from(&self, at: u64) -> u64 {
         let run = self.lock();
         if run.contains(&at) { run.end - at } else { 0 }
     }
@@ -164,19 +164,19 @@ mod tests {
     #[test]
     fn data_is_known_within_the_run_that_was_met_last() {
         let data = KnownData::default();
-        assert_eq!(data.from(0), 0);
+        assert_eq!(data.len_from(0), 0);
         data.remember(100..200);
-        assert_eq!([99, 100, 150, 199, 200].map(|at| data.from(at)), [0, 100, 50, 1, 0]);
+        assert_eq!([99, 100, 150, 199, 200].map(|at| data.len_from(at)), [0, 100, 50, 1, 0]);
         // What comes next makes it longer, at either end.
         data.remember(200..300);
         data.remember(50..100);
-        assert_eq!([49, 50, 299, 300].map(|at| data.from(at)), [0, 250, 1, 0]);
+        assert_eq!([49, 50, 299, 300].map(|at| data.len_from(at)), [0, 250, 1, 0]);
         data.remember(60..70);
-        assert_eq!(data.from(50), 250);
+        assert_eq!(data.len_from(50), 250);
         // Nothing is known of a gap.
         for apart in [301..400, 10..20] {
             data.remember(apart.clone());
-            assert_eq!([apart.start, 50, 300].map(|at| data.from(at)), [apart.end - apart.start, 0, 0]);
+            assert_eq!([apart.start, 50, 300].map(|at| data.len_from(at)), [apart.end - apart.start, 0, 0]);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::turn::Turn;
 pub(crate) struct Pending {
     bounds: PendingBounds,
     /// Slices of the cache that may be kept for them.
-    slices: usize,
+    slices: u64,
     /// For one batch at a time.
     pub(crate) turn: Turn,
     state: Mutex<State>,
@@ -51,7 +51,7 @@ impl Pending {
     /// Nothing yet. What a cache of so many bytes keeps for it is a quarter of that, and a slice at least: what the file has
     /// of them takes as much again, beside the budget.
     pub(crate) fn new(bounds: PendingBounds, cache_bytes: usize) -> Self {
-        let slices = (cache_bytes / 4 / SLICE_BYTES as usize).max(1);
+        let slices = (cache_bytes as u64 / 4 / SLICE_BYTES).max(1);
         let (turn, state, due) = (Turn::default(), Mutex::default(), Event::default());
         Pending { bounds, slices, turn, state, due }
     }
@@ -65,7 +65,7 @@ impl Pending {
 
     /// Wakes who waits for half the bounds, when so much is promised.
     pub(crate) fn tell_if_due(&self, kept: usize) {
-        if self.is_half(kept) {
+        if self.has_reached(2, kept) {
             self.due.notify(usize::MAX);
         }
     }
@@ -79,27 +79,27 @@ impl Pending {
 
     /// Whether no more is to be promised before some of it is in the file.
     pub(crate) fn is_full(&self, kept: usize) -> bool {
-        let Amount { entries, bytes } = self.lock().amount;
-        entries > 0 && (entries >= self.bounds.entries || bytes >= self.bounds.bytes || kept >= self.slices)
+        self.has_reached(1, kept)
     }
 
     /// Waits until half the bounds are used. Cancel-safe.
     pub(crate) async fn half_full(&self, kept: impl Fn() -> usize) {
         loop {
             let due = self.due.listen();
-            if self.is_half(kept()) {
+            if self.has_reached(2, kept()) {
                 return;
             }
             due.await;
         }
     }
 
-    fn is_half(&self, kept: usize) -> bool {
+    /// Whether one of the bounds, divided by `part`, is reached.
+    fn has_reached(&self, part: u64, kept: usize) -> bool {
         let Amount { entries, bytes } = self.lock().amount;
         entries > 0
-            && (entries >= self.bounds.entries.div_ceil(2)
-                || bytes >= self.bounds.bytes.div_ceil(2)
-                || kept >= self.slices.div_ceil(2))
+            && (entries >= self.bounds.entries.div_ceil(part)
+                || bytes >= self.bounds.bytes.div_ceil(part)
+                || kept as u64 >= self.slices.div_ceil(part))
     }
 
     /// Number of the batch that must come to a good end for what is promised now; `None` when nothing is.

@@ -19,6 +19,7 @@ use crate::commit::{NewEntries, Top};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Writing};
 use crate::layer::LayerKind;
+use crate::lookup::Mapping;
 use crate::options::Fua;
 use crate::probe::Change;
 use crate::sync::atomic::Ordering;
@@ -84,7 +85,7 @@ impl<S: Storage> Image<S> {
             let len = mapping.len.min(top.qed.geometry.left_in_slice(at));
             let claim = top.claim(at, len).await?;
             // Whoever held the clusters before may have allocated them.
-            if top.qed.lookup(top.storage, at, len).await? != (crate::lookup::Mapping { len, ..mapping }) {
+            if top.qed.lookup(top.storage, at, len).await? != (Mapping { len, ..mapping }) {
                 continue;
             }
             let below = self.reads_below(mapping.entry);

@@ -193,6 +193,18 @@ fn what_is_pending_goes_out_at_its_bounds() {
 }
 
 #[test]
+fn first_writes_wait_at_the_bounds_alone() {
+    let pending = PendingBounds { entries: 2, ..PendingBounds::default() };
+    let disk = Disk::with(raw(), &OpenOptions { pending, ..grouped() });
+    // A link and an entry.
+    assert!(!disk.image.first_writes_wait());
+    write(&disk.image, 0, &[1; 4096]);
+    assert!(disk.image.first_writes_wait());
+    flush(&disk.image);
+    assert!(!disk.image.first_writes_wait());
+}
+
+#[test]
 fn slices_of_a_small_cache_are_not_kept_past_a_quarter_of_it() {
     let disk = Disk::with(raw(), &OpenOptions { cache_bytes: 16 << 10, ..grouped() });
     for i in 0..16 {
@@ -282,6 +294,55 @@ fn want_of_room_for_entries_keeps_what_is_pending() {
 }
 
 #[test]
+fn a_slice_without_room_keeps_no_other_waiting() {
+    let disk = Disk::new(raw());
+    for at in [0, SPAN] {
+        write(&disk.image, at, &[1; 4096]);
+    }
+    flush(&disk.image);
+    for at in [4096, SPAN + 4096] {
+        write(&disk.image, at, &[2; 4096]);
+    }
+    let table = SHAPE.l2(&disk.file, 0);
+    disk.opener.record(DISK).fail(move |op| op.writes_in(table.clone()).then_some(StorageFull));
+    assert_eq!(block_on(disk.image.flush()).unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(disk.entry(4096), 0);
+    assert!(disk.entry(SPAN + 4096) > 1, "the other has what it waited for");
+}
+
+#[test]
+fn a_link_waits_until_its_table_has_found_room() {
+    let disk = Disk::new(raw());
+    write(&disk.image, 0, &[1; 4096]);
+    disk.changes();
+    let mut is_first = true;
+    // The table's only slice comes first, and is tried once more as the others are.
+    disk.opener.record(DISK).fail(move |_| std::mem::take(&mut is_first).then_some(StorageFull));
+    assert_eq!(block_on(disk.image.flush()).unwrap_err().kind(), ErrorKind::NoSpace);
+    let changes = disk.changes();
+    assert!(matches!(changes[..], [Op::Write { .. }, Op::Flush, Op::Write { .. }]), "{changes:?}");
+    assert_eq!(disk.l1(0), 0);
+    flush(&disk.image);
+    assert!(disk.entry(0) > 1);
+    close(disk.image);
+    assert_clean(&disk.opener, Path::new(DISK));
+}
+
+#[test]
+fn a_close_without_room_flushes_what_needs_none() {
+    let disk = Disk::new(raw());
+    write(&disk.image, 0, &[1; 4096]);
+    flush(&disk.image);
+    write(&disk.image, 0, &[2; 4096]);
+    block_on(disk.image.write_zeroes(8192, 4096, Room::GiveBack, Fua::No)).unwrap();
+    disk.changes();
+    let table = SHAPE.l2(&disk.file, 0);
+    disk.opener.record(DISK).fail(move |op| op.writes_in(table.clone()).then_some(StorageFull));
+    assert_eq!(block_on(disk.image.close()).unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(flushes(&disk.changes()), 1, "of the write in place");
+}
+
+#[test]
 fn a_flush_that_fails_reaches_everyone_who_waits() {
     let disk = Disk::new(raw());
     write(&disk.image, 0, &[1; 4096]);
@@ -352,59 +413,4 @@ fn flushes_that_wait_together_share_one_batch() {
         }
     }
     assert!(flushes <= 4, "{flushes}: two for the one that led, and no more than two for all others");
-}
-
-#[test]
-fn what_the_backing_file_has_as_a_hole_stays_one() {
-    let opener = ProbeOpener::default();
-    let below = opener.plain.file(Path::new("base"));
-    set_length(&below, 64 << 20);
-    // The middle of a large cluster, and the border to the next.
-    set_bytes(&below, 40 << 10, &[7; 8192]);
-    let shape = Shape { cluster: 64 << 10, ..SHAPE };
-    make(&opener, Path::new(DISK), shape, Some(("base", quod::Format::Raw)));
-    let image = block_on(Image::open(&opener, Path::new(DISK), &grouped())).unwrap();
-    opener.record(DISK).take();
-    write(&image, 20 << 10, &[1; 4096]);
-    write(&image, 64 << 10, &[2; 64 << 10]);
-    let writes: Vec<usize> = opener
-        .record(DISK)
-        .take_changes()
-        .iter()
-        .filter_map(|op| if let Op::Write { bytes, .. } = op { Some(bytes.len()) } else { None })
-        .collect();
-    assert_eq!(
-        writes,
-        [4096, 8192, 64 << 10],
-        "the guest's, what lies below of the rest, and a whole cluster"
-    );
-    let wanted =
-        [vec![0; 20 << 10], vec![1; 4096], vec![0; 16 << 10], vec![7; 8192], vec![0; 16 << 10]].concat();
-    assert_same(&read(&image, 0, 64 << 10), &wanted, "the first cluster");
-}
-
-#[test]
-fn a_run_of_the_backing_file_s_data_is_asked_for_once() {
-    let opener = ProbeOpener::default();
-    let below = opener.plain.file(Path::new("base"));
-    set_length(&below, 64 << 20);
-    set_bytes(&below, 0, &[7; 4096]);
-    let shape = Shape { cluster: 64 << 10, ..SHAPE };
-    make(&opener, Path::new(DISK), shape, Some(("base", quod::Format::Raw)));
-    let image = block_on(Image::open(&opener, Path::new(DISK), &grouped())).unwrap();
-    opener.record("base").take();
-    write(&image, 1024, &[1; 1024]);
-    let asked: Vec<u64> = opener
-        .record("base")
-        .take()
-        .iter()
-        .filter_map(|op| if let Op::Extent { at } = op { Some(*at) } else { None })
-        .collect();
-    assert_eq!(
-        asked,
-        [0, 4096],
-        "what lies before the guest's bytes and behind them is of one run; the hole is not"
-    );
-    let wanted = [vec![7; 1024], vec![1; 1024], vec![7; 2048], vec![0; 60 << 10]].concat();
-    assert_same(&read(&image, 0, 64 << 10), &wanted, "the first cluster");
 }

@@ -96,6 +96,8 @@ struct Progress {
     /// The last flush came after so many requests.
     flushed: u64,
     flushing: bool,
+    /// Threads that wait for the end of a flush, or of the requests before one.
+    waiting: u64,
     failed: Option<Error>,
     /// A thread has panicked: the others must not wait for it.
     panicked: bool,
@@ -202,7 +204,9 @@ impl Steps<'_> {
                 progress.running += 1;
                 return Some(Step::Request(progress.next - 1));
             }
+            progress.waiting += 1;
             progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            progress.waiting -= 1;
         }
     }
 
@@ -215,8 +219,11 @@ impl Steps<'_> {
         if failed.is_some() && progress.failed.is_none() {
             progress.failed = failed;
         }
+        // A call of the kernel that nobody needs would be a good part of a short request.
+        let is_over = matches!(step, Step::Flush) || progress.running == 0 || progress.failed.is_some();
+        let wake = progress.waiting > 0 && is_over;
         drop(progress);
-        if self.work.interval.is_some() {
+        if wake {
             self.changed.notify_all();
         }
     }

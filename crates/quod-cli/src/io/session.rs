@@ -18,6 +18,7 @@ use anyhow::anyhow;
 use quod_language::{COMMANDS, Call, Command, Way, find};
 
 use super::aio::{Aside, Job};
+use super::interrupt::Interrupt;
 use super::survey;
 use super::transfer::Content;
 use super::trouble::{Done, Trouble, tell};
@@ -40,14 +41,15 @@ pub(super) struct Session<W> {
     out: W,
     /// For each image that is opened.
     tuning: Tuning,
+    interrupt: Interrupt,
     open: Option<OpenDisk>,
     aside: Aside,
     failed: bool,
 }
 
 impl<W: Write> Session<W> {
-    pub(super) fn new(out: W, tuning: Tuning) -> Self {
-        Session { out, tuning, open: None, aside: Aside::new(), failed: false }
+    pub(super) fn new(out: W, tuning: Tuning, interrupt: Interrupt) -> Self {
+        Session { out, tuning, interrupt, open: None, aside: Aside::new(), failed: false }
     }
 
     /// Whether a command failed.

@@ -280,16 +280,16 @@ pub(crate) fn make_pipe(path: &Path) {
 
 /// A qemu-io or `quod io` that has an image open until it is dropped.
 pub(crate) struct Holder {
-    child: std::process::Child,
+    child: Option<Killed>,
 }
 
 impl Holder {
     /// Opens the image, and waits until it is open.
     #[track_caller]
     pub(crate) fn open(room: &Room, program: &str, args: &[&str]) -> Self {
-        let child = room.command(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{program} is needed here: {error}"));
-        let mut holder = Holder { child };
+        let mut command = room.command(program);
+        let child = Killed::spawn(command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let mut holder = Holder { child: Some(child) };
         // The answer comes once the image is open.
         holder.tell("length");
         holder
@@ -299,19 +299,29 @@ impl Holder {
     #[track_caller]
     pub(crate) fn tell(&mut self, command: &str) {
         use std::io::{BufRead, BufReader};
-        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        let child = &mut self.child.as_mut().expect("it runs").0;
+        let stdin = child.stdin.as_mut().expect("it is piped");
         stdin.write_all(format!("{command}\n").as_bytes()).expect("it reads commands");
-        let mut stdout = BufReader::new(self.child.stdout.as_mut().expect("it is piped"));
+        let mut stdout = BufReader::new(child.stdout.as_mut().expect("it is piped"));
         let mut answer = String::new();
         let read = stdout.read_line(&mut answer).expect("it answers in text");
         assert_ne!(read, 0, "no answer to {command}");
+    }
+
+    /// Ends it by a signal, in place of the end of its input.
+    #[track_caller]
+    pub(crate) fn end_by(mut self, signal: &str) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        child.signal(signal);
+        child.0.wait().expect("it is our child")
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let ended = self.child.wait();
+        let Some(mut child) = self.child.take() else { return };
+        drop(child.0.stdin.take());
+        let ended = child.0.wait();
         assert!(ended.is_ok_and(|status| status.success()) || std::thread::panicking(), "the holder failed");
     }
 }

@@ -106,8 +106,8 @@ impl Server {
 
     /// Serves on this thread until `shutdown` is ready, or its clients have left and it was to serve but
     /// [`once`](ServerOptions::once); then accepts and reads nothing more, answers the requests in
-    /// flight, waits at most the drain timeout for that, and takes the sockets' names away. Every five seconds the
-    /// images' upkeep is done.
+    /// flight, waits at most the drain timeout for that, and takes the sockets' names away. Every five seconds,
+    /// and when an image asks for it, the images' upkeep is done.
     ///
     /// `shutdown` may be woken from any thread. The images stay open: flush and close them afterwards. A request that
     /// was cut by the drain timeout may still be running in the engine then; closing waits for it.

@@ -90,6 +90,11 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// The file may have it, and no reader sees it.
+    fn is_unsettled(&self) -> bool {
+        self.attempted && self.promise.is_none()
+    }
+
     fn may_go_out(&self, flushed: FlushNumber) -> bool {
         self.promise.is_none_or(|promise| promise.after <= flushed)
     }
@@ -122,13 +127,12 @@ impl Updates {
 
     /// Whether entries wait that no reader sees, and that a failed or cancelled write may have brought to the file.
     pub(crate) fn unsettled(&self) -> bool {
-        self.lock().waiting.iter().any(|waiting| waiting.attempted && waiting.promise.is_none())
+        self.lock().waiting.iter().any(Waiting::is_unsettled)
     }
 
     /// Whether such entries wait for any of these places.
     pub(crate) fn unsettled_in(&self, places: &Range<usize>) -> bool {
-        let unseen = |waiting: &Waiting| waiting.attempted && waiting.promise.is_none();
-        self.lock().waiting.iter().any(|waiting| unseen(waiting) && waiting.run.overlaps(places))
+        self.lock().waiting.iter().any(|waiting| waiting.is_unsettled() && waiting.run.overlaps(places))
     }
 
     /// Whether entries wait that outlive the request they came with.
@@ -216,7 +220,7 @@ impl Sum for Amount {
 impl Slice {
     /// Queues a run of entries for the file.
     pub(crate) fn enqueue(&self, run: EntryRun) -> Enqueued<'_> {
-        let number = self.wait(run, None);
+        let number = self.push(run, None);
         Enqueued { slice: self, number }
     }
 
@@ -225,10 +229,10 @@ impl Slice {
     /// # Panics
     /// When nobody has pinned the slice.
     pub(crate) fn promise(&self, run: EntryRun, promise: Promise) {
-        self.wait(run, Some(promise));
+        self.push(run, Some(promise));
     }
 
-    fn wait(&self, run: EntryRun, promise: Option<Promise>) -> u64 {
+    fn push(&self, run: EntryRun, promise: Option<Promise>) -> u64 {
         let mut queue = self.updates.lock();
         let number = queue.next;
         queue.next += 1;

@@ -45,6 +45,7 @@ impl<W: Write> Session<W> {
         let disk = quod::block_on(Target::new(path, format, access).open_tuned(&self.tuning));
         let disk = disk.map_err(|why| anyhow!("can't open device {}: {why:#}", path.display()))?;
         let keeper = if disk.is_writable() { Some(Keeper::start(&disk)?) } else { None };
+        self.interrupt.watch(&disk);
         let (path, format) = (path.to_owned(), format.map(str::to_owned));
         self.open = Some(OpenDisk { disk, keeper, path, format, access });
         Ok(())
@@ -69,6 +70,7 @@ impl<W: Write> Session<W> {
     pub(super) fn close(&mut self) -> Done {
         let waited = self.wait_aside();
         let Some(open) = self.open.take() else { return waited };
+        let _undisturbed = self.interrupt.closing();
         drop(open.keeper);
         let closed = quod::block_on(open.disk.close());
         closed.map_err(|error| {

@@ -1,8 +1,8 @@
 //! Work that would hold up the event loop, done on other threads.
 //!
 //! Role: [`Offload`] runs what blocks for milliseconds (a flush) on a bounded pool of threads; [`Pace`] notices that
-//! reads or writes are slow (a cold page cache, a backing file that makes first writes flush) and sends them there
-//! for a while.
+//! reads or writes are slow (a cold page cache, first writes that flush by commit policy `through`) and sends them
+//! there for a while.
 //!
 //! Invariant: at most [`THREADS`] jobs run at a time, others wait in line without a thread, and nobody passes them; a
 //! panic of a job is an error of that job.

@@ -127,7 +127,8 @@ impl Export {
     async fn write(&self, errand: &Errand, from: Buffer, fua: Fua) -> Outcome {
         let request = &errand.request;
         let (at, length) = (request.offset, request.length as u32);
-        let written = if fua == Fua::No && self.writes.on_loop(length) {
+        let is_quick = fua == Fua::No && !self.image.first_writes_wait();
+        let written = if is_quick && self.writes.on_loop(length) {
             let write = self.writes.watch(length, self.image.write(at, from, fua)).await;
             write.map_err(|error| self.report(request, &error))
         } else {
