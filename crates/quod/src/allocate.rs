@@ -46,8 +46,8 @@ struct State {
 }
 
 impl FileEnd {
-    /// Begins at the end of a file of whole clusters. It may grow ahead only where a set NEED_CHECK will tell the
-    /// next user to cut it back.
+    /// Begins at the end of a file of whole clusters. It may grow ahead only where a crash leaves room behind the last entry
+    /// in any case.
     pub(crate) fn new(geometry: Geometry, length: u64, may_grow_ahead: bool) -> Self {
         let ahead = if may_grow_ahead { geometry.whole_clusters(AHEAD) } else { 0 };
         FileEnd {
@@ -189,6 +189,12 @@ impl FileEnd {
     pub(crate) fn note_referenced(&self, end: u64) {
         let mut state = self.state();
         state.referenced = state.referenced.max(end);
+    }
+
+    /// Whether the file may be longer than what is referenced.
+    pub(crate) fn has_a_tail(&self) -> bool {
+        let state = self.state();
+        state.at_most > state.referenced
     }
 
     /// Cuts the file back to what is referenced; tells whether there was anything to cut. Nobody may be allocating. Room

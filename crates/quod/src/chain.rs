@@ -175,15 +175,18 @@ async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<boo
 fn writer(front: &Front, looked_through: bool, options: &OpenOptions) -> QedWriter {
     let unordered = front.backing.is_none();
     let by_backing = if unordered { CommitPolicy::Through } else { CommitPolicy::Grouped };
+    let policy = options.commit.unwrap_or(by_backing);
+    // Where a crash leaves room behind the last entry in any case: NEED_CHECK tells of it, or it was of what was pending.
+    let grows_ahead = unordered || policy == CommitPolicy::Grouped;
     QedWriter {
-        end: FileEnd::new(front.header.geometry(), front.file_length, unordered),
+        end: FileEnd::new(front.header.geometry(), front.file_length, grows_ahead),
         need_check: NeedCheck::new(front.header.clone(), front.start.clone(), unordered),
         overhang: if looked_through { OnceLock::from(None) } else { OnceLock::new() },
         vetting: Default::default(),
         tables_cleared: AtomicU64::new(0),
         clusters: Default::default(),
         tables: Default::default(),
-        policy: options.commit.unwrap_or(by_backing),
+        policy,
         pending: Pending::new(options.pending, options.cache_bytes),
         copies: Arc::new(async_lock::Semaphore::new(COPY_BUDGET)),
     }

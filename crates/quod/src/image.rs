@@ -178,8 +178,8 @@ impl<S: Storage> Image<S> {
     /// Does what time asks for; call it at once and then every five seconds or so. The first call looks through the tables,
     /// which otherwise the first allocation does, and tells when the image is damaged. Later ones bring to the file what is
     /// pending under [`CommitPolicy::Grouped`](crate::CommitPolicy::Grouped), and what failed and cancelled requests have
-    /// left behind; and when no metadata was updated since the last call, everything is flushed and NEED_CHECK is cleared,
-    /// so that a crash finds nothing to repair. Nothing depends on it being called.
+    /// left behind; and when no metadata was updated since the last call, everything is flushed, the file is cut back to what
+    /// is referenced, and NEED_CHECK is cleared, so that a crash finds nothing to repair. Nothing depends on it being called.
     ///
     /// # Errors
     /// As [`flush`](Image::flush); once `Corrupt`, when nothing can be allocated in a damaged image.
@@ -189,7 +189,8 @@ impl<S: Storage> Image<S> {
     pub async fn maintain(&self) -> Result<()> {
         self.check_open()?;
         let Some(writer) = &self.shared.writer else { return Ok(()) };
-        let idle = writer.need_check.is_idle();
+        let unsettled = writer.need_check.is_touched() || writer.end.has_a_tail();
+        let idle = writer.need_check.is_idle() && unsettled;
         if !idle && !self.owes() && writer.overhang.get().is_some() {
             return Ok(());
         }

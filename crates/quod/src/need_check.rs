@@ -104,10 +104,15 @@ impl NeedCheck {
         assert!(touched || !in_file, "NEED_CHECK was never set, and the file has it set");
     }
 
-    /// Whether the bit is set and no metadata was updated since the last call.
+    /// Whether no metadata was updated since the last call.
     pub(crate) fn is_idle(&self) -> bool {
         let updates = self.updates.load(Ordering::Relaxed);
-        self.seen.swap(updates, Ordering::Relaxed) == updates && self.touched.load(Ordering::Acquire)
+        self.seen.swap(updates, Ordering::Relaxed) == updates
+    }
+
+    /// Whether the bit may be set in the file.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::Acquire)
     }
 
     /// Clears the bit, behind the closed gate: flush, header, flush.

@@ -227,6 +227,29 @@ fn maintenance_brings_what_is_pending_to_the_file() {
 }
 
 #[test]
+fn the_file_grows_ahead_and_is_cut_when_nothing_comes_any_more() {
+    let disk = Disk::new(raw());
+    for at in 0..32 {
+        write(&disk.image, at * 4096, &[1; 4096]);
+    }
+    let changes = disk.changes();
+    assert_eq!(changes.iter().filter(|op| matches!(op, Op::SetLen(_))).count(), 1, "for all of them");
+    let maintain = || block_on(disk.image.maintain()).unwrap();
+    // The first one looks through the tables, the second one is not idle yet.
+    maintain();
+    maintain();
+    assert!(disk.entry(0) > 1 && length(&disk.file) > disk.entry(31 * 4096) + 4096);
+    maintain();
+    assert_eq!(length(&disk.file), disk.entry(31 * 4096) + 4096);
+    disk.changes();
+    maintain();
+    assert_eq!(disk.changes(), [], "once");
+    write(&disk.image, 32 * 4096, &[1; 4096]);
+    close(disk.image);
+    assert_clean(&disk.opener, Path::new(DISK));
+}
+
+#[test]
 fn a_durable_write_brings_its_entry_and_the_link_to_the_file() {
     let disk = Disk::new(raw());
     block_on(disk.image.write(SPAN, Buffer::copy_of(&[1; 4096]), Fua::Yes)).unwrap();
