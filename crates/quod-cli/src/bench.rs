@@ -21,11 +21,11 @@ use anyhow::{anyhow, bail};
 use quod::{Fua, Image, Keeper};
 use quod_language::{CACHE_MODES, parse_size};
 use quod_storage::Access;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::open::{Target, Tuning, errno_sentence};
+use crate::open::{Target, Tuning};
 use crate::output::{self, OutputFormat};
+use crate::signals;
 use counted::{Counted, CountedOpener};
 use report::Report;
 use work::{Kind, Places, Ran, Work};
@@ -146,13 +146,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
 
 fn run_on(work: &Work, image: &Image<Counted>, stop: &AtomicBool) -> anyhow::Result<Ran> {
     let _keeper = if image.is_writable() { Some(Keeper::start(image)?) } else { None };
-    work.run(image, stop).map_err(|error| anyhow!("Failed request: {}", errno_sentence(&error)))
+    work.run(image, stop)
 }
 
-/// Raised by Ctrl-C or SIGTERM; later ones change nothing, so that a second Ctrl-C does not leave the image open.
+/// Raised by Ctrl-C, SIGTERM or SIGHUP; later ones change nothing, so that a second Ctrl-C does not leave the image open.
 fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in signals::that_end_a_command() {
         flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)

@@ -23,6 +23,7 @@ mod output;
 mod place;
 mod runs;
 mod serve;
+mod signals;
 mod sizes;
 
 use std::process::ExitCode;

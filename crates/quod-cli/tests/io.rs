@@ -321,7 +321,7 @@ fn a_first_write_over_a_base_is_in_the_file_when_the_policy_says_so() {
 
 #[test]
 fn a_signal_closes_the_image() {
-    for (signal, number) in [("-INT", 2), ("-TERM", 15)] {
+    for (signal, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1)] {
         let room = Room::new();
         room.set_len("base", 1 << 20);
         room.create_by_peer(&["-f", "qed", "-b", "base", "-F", "raw", "disk.qed"]);
@@ -330,4 +330,16 @@ fn a_signal_closes_the_image() {
         assert_eq!(holder.end_by(signal).signal(), Some(number), "it has its effect");
         room.peer("qemu-io", &["-c", "read -P 7 0 64k", "disk.qed"]).exits(0);
     }
+}
+
+#[test]
+fn a_signal_that_the_caller_ignores_is_ignored() {
+    let room = Room::new();
+    room.create_by_peer(&["-f", "qed", "disk.qed", "1M"]);
+    let script = format!("trap '' INT; exec {QUOD} io disk.qed");
+    let mut holder = Holder::open(&room, "sh", &["-c", &script]);
+    holder.signal("-INT");
+    holder.tell("write -P 7 0 64k");
+    drop(holder);
+    room.peer("qemu-io", &["-c", "read -P 7 0 64k", "disk.qed"]).exits(0);
 }

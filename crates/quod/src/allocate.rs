@@ -179,9 +179,15 @@ impl FileEnd {
             target
         };
         let protected = Held::new(Arc::new((held.clone(), turn.clone())));
-        let grown = storage.set_len(target, protected).await;
-        grown.map_err(|source| Error::io(format!("the image cannot grow to {target} bytes"), source))?;
-        self.is_long(target);
+        let mut length = target;
+        let mut grown = storage.set_len(length, protected.clone()).await;
+        if grown.is_err() && target > end {
+            // What is needed may still fit.
+            length = end;
+            grown = storage.set_len(length, protected).await;
+        }
+        grown.map_err(|source| Error::io(format!("the image cannot grow to {length} bytes"), source))?;
+        self.is_long(length);
         Ok(())
     }
 

@@ -19,7 +19,6 @@
 //!
 //! Absent on purpose: leftovers. A promised entry is visible, so nothing comes up later that was not seen.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -33,28 +32,6 @@ use crate::options::CommitPolicy;
 use crate::turn::TurnGuard;
 use crate::units::FlushNumber;
 
-/// What has found no room in a batch.
-#[derive(Default)]
-struct Short {
-    /// The first of the errors.
-    error: Option<Error>,
-    /// Slices of L1 with a link to a table that is not whole in the file.
-    links: BTreeSet<SliceKey>,
-}
-
-impl Short {
-    /// Whether that write has come to a good end; not, when it found no room.
-    fn passes(&mut self, outcome: Result<()>) -> Result<bool> {
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::NoSpace => {
-                self.error.get_or_insert(error);
-                Ok(false)
-            }
-            other => other.map(|()| true),
-        }
-    }
-}
-
 impl<S: Storage> Top<'_, S> {
     /// Waits until there is room for more promises. Before anything is held: a batch takes the right to update metadata.
     ///
@@ -67,7 +44,14 @@ impl<S: Storage> Top<'_, S> {
         }
         let turn = self.writer.pending.turn.take().await;
         // The batch before may have made room.
-        if is_full() { self.batch(turn).await } else { Ok(()) }
+        if !is_full() {
+            return Ok(());
+        }
+        match self.batch(turn).await {
+            // Some of it did.
+            Err(error) if error.kind() == ErrorKind::NoSpace && !is_full() => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Shows readers entries whose data is in the file, and owes them to the file. `bytes` were written for them.
@@ -98,19 +82,18 @@ impl<S: Storage> Top<'_, S> {
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
         let held = Held::new(Arc::new((turn, permit)));
         let number = pending.begin();
-        let mut short = Short::default();
+        let mut short = None;
         self.write_unlinked(&held, &mut short).await?;
-        let mut slices = self.qed.cache.kept.all();
-        slices.retain(|slice| !short.links.contains(&slice.key()));
+        let slices = self.qed.cache.kept.all();
         let waits_for = slices.iter().map(|slice| slice.updates.waits_for()).max();
         if waits_for > Some(self.flusher.done()) {
             self.flusher.flush(self.storage, &held).await?;
         }
         // Links first: in the order of keys.
         for slice in slices {
-            short.passes(self.write_slice(&slice, self.flusher.done(), &held).await)?;
+            fits(self.write_slice(&slice, self.flusher.done(), &held).await, &mut short)?;
         }
-        if let Some(error) = short.error {
+        if let Some(error) = short {
             return Err(error);
         }
         pending.end(number);
@@ -119,21 +102,32 @@ impl<S: Storage> Top<'_, S> {
 
     /// Writes entries of tables that L1 has no link to, in the file. A link then waits for a flush that covers them; where
     /// they found no room, for another batch.
-    async fn write_unlinked(&self, held: &Held, short: &mut Short) -> Result<()> {
+    async fn write_unlinked(&self, held: &Held, short: &mut Option<Error>) -> Result<()> {
         let kept = &self.qed.cache.kept;
         for l1 in kept.among(keys(TableLevel::L1, 0..=u64::MAX)) {
             let first = l1.key().index << SLICE_ENTRIES_BITS;
             for (place, _) in l1.updates.unattempted() {
                 let slices = self.qed.geometry.slices_of_table(first + place as u64);
+                let mut is_whole = true;
                 for slice in kept.among(keys(TableLevel::L2, slices)) {
-                    if !short.passes(self.write_slice(&slice, FlushNumber::ALL, held).await)? {
-                        short.links.insert(l1.key());
-                    }
+                    is_whole &= fits(self.write_slice(&slice, FlushNumber::ALL, held).await, short)?;
                 }
-                l1.updates.postpone(place, self.flusher.owed());
+                let after = if is_whole { self.flusher.owed() } else { FlushNumber::ALL };
+                l1.updates.wait_for(place, after);
             }
         }
         Ok(())
+    }
+}
+
+/// Whether what was to be written has found room; remembers the first error of what has not.
+fn fits(outcome: Result<()>, short: &mut Option<Error>) -> Result<bool> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::NoSpace => {
+            short.get_or_insert(error);
+            Ok(false)
+        }
+        other => other.map(|()| true),
     }
 }
 

@@ -229,7 +229,7 @@ impl<S: Storage> Image<S> {
     /// and writes in place that still run may go on to their end, without being covered.
     ///
     /// # Errors
-    /// As [`flush`](Image::flush). The image is closed all the same; NEED_CHECK tells the next user. `Closed` when an
+    /// As [`flush`](Image::flush). The image is closed all the same; without a backing file NEED_CHECK tells the next user. `Closed` when an
     /// earlier close failed, was dropped, or still runs; after one that succeeded it does nothing.
     ///
     /// # Cancellation

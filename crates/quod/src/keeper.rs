@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use quod_storage::Storage;
 
 use crate::block_on;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 
 /// How often what has been idle is settled.
@@ -67,6 +67,9 @@ fn keep<S: Storage>(image: &Image<S>, stop: &AtomicBool) {
         let outcome = block_on(image.maintain());
         failed = outcome.is_err();
         if let Err(error) = outcome {
+            if error.kind() == ErrorKind::Closed {
+                return;
+            }
             // The image is latched or short of room: its next write or flush tells the caller.
             tracing::warn!(%error, "maintenance of an open image failed");
         }

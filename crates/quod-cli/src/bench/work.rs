@@ -12,9 +12,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{anyhow, bail};
 use hdrhistogram::Histogram;
 use quod::{Error, Fua, Image, block_on};
 use quod_storage::{Buffer, Storage};
+
+use crate::open::errno_sentence;
 
 /// Latencies are kept to three digits, and up to this one.
 const DIGITS: u8 = 3;
@@ -99,8 +102,8 @@ struct Progress {
     /// Threads that wait for the end of a flush, or of the requests before one.
     waiting: u64,
     failed: Option<Error>,
-    /// A thread has panicked: the others must not wait for it.
-    panicked: bool,
+    /// A thread has panicked, or was never started: the others must not wait for it.
+    gave_up: bool,
 }
 
 struct Steps<'a> {
@@ -114,8 +117,8 @@ impl Work {
     /// Sends all requests, or those that begin before it is told to stop.
     ///
     /// # Errors
-    /// The first request or flush that has failed.
-    pub(super) fn run<S: Storage + Sync>(&self, image: &Image<S>, stop: &AtomicBool) -> Result<Ran, Error>
+    /// `Failed request: ...` of the first request or flush that has; a thread cannot be started.
+    pub(super) fn run<S: Storage + Sync>(&self, image: &Image<S>, stop: &AtomicBool) -> anyhow::Result<Ran>
     where
         Image<S>: Sync,
     {
@@ -123,14 +126,22 @@ impl Work {
         let began = Instant::now();
         let mut parts = Vec::new();
         thread::scope(|scope| {
-            let more: Vec<_> = (1..self.threads).map(|_| scope.spawn(|| steps.work_off(image))).collect();
+            let start = |_| thread::Builder::new().spawn_scoped(scope, || steps.work_off(image));
+            let mut more: Vec<_> = Vec::new();
+            for started in (1..self.threads).map(start) {
+                match started {
+                    Ok(thread) => more.push(thread),
+                    Err(error) => return Err(steps.give_up(error)),
+                }
+            }
             parts.push(steps.work_off(image));
             parts.extend(more.into_iter().map(|thread| thread.join().expect("a panic has been told")));
-        });
+            Ok(())
+        })?;
         let took = began.elapsed();
         let mut progress = steps.lock();
         if let Some(error) = progress.failed.take() {
-            return Err(error);
+            bail!("Failed request: {}", errno_sentence(&error));
         }
         let mut ran = Ran { sent: progress.next, took, latencies: histogram(), flush_latencies: histogram() };
         for (requests, flushes) in parts {
@@ -151,13 +162,20 @@ struct Told<'a>(&'a Steps<'a>);
 impl Drop for Told<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.lock().panicked = true;
+            self.0.lock().gave_up = true;
             self.0.changed.notify_all();
         }
     }
 }
 
 impl Steps<'_> {
+    /// Lets the threads that are there come to their end.
+    fn give_up(&self, error: std::io::Error) -> anyhow::Error {
+        self.lock().gave_up = true;
+        self.changed.notify_all();
+        anyhow!("{} threads cannot be started: {error}", self.work.threads)
+    }
+
     fn work_off<S: Storage>(&self, image: &Image<S>) -> (Histogram<u64>, Histogram<u64>) {
         let (mut requests, mut flushes) = (histogram(), histogram());
         let _told = Told(self);
@@ -184,7 +202,7 @@ impl Steps<'_> {
     fn next(&self) -> Option<Step> {
         let mut progress = self.lock();
         loop {
-            if progress.failed.is_some() || progress.panicked || self.stop.load(Ordering::Relaxed) {
+            if progress.failed.is_some() || progress.gave_up || self.stop.load(Ordering::Relaxed) {
                 return None;
             }
             let owed = self.work.interval.is_some_and(|interval| {

@@ -2,24 +2,43 @@
 //!
 //! Role: closes the open image when a signal ends the command, so that nothing that was answered stays pending.
 //!
-//! Invariant: the image that [`Interrupt::watch`] was told of is closed before the signal takes its effect, or its failure is
-//! told; a close that is under way comes to its end first.
+//! Invariants: the image that [`Interrupt::watch`] was told of is closed before the signal takes its effect, or it is told
+//! why not; a close of the session's own comes to its end first, and what it has to tell is told. After [`PATIENCE`] the
+//! signal takes its effect whatever the storage does.
 //!
 //! Absent on purpose: waiting for requests that run. A request that still has to allocate fails, as after any close.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::output;
 use crate::place::AnyDisk;
+use crate::{output, signals};
+
+/// How long storage that does not answer may keep a signal from its effect.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is to be closed when a signal comes.
 pub(super) struct Interrupt {
-    disk: Arc<Mutex<Option<AnyDisk>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    disk: Option<AnyDisk>,
+    /// The session closes its image, or tells what came of that.
+    is_closing: bool,
+    /// A signal has come.
+    is_ending: bool,
 }
 
 impl Interrupt {
@@ -28,43 +47,84 @@ impl Interrupt {
     /// # Errors
     /// What the system says.
     pub(super) fn listen() -> anyhow::Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
-        let disk = Arc::new(Mutex::new(None));
-        let watched = Arc::clone(&disk);
+        let mut signals = Signals::new(signals::that_end_a_command())?;
+        let shared = Arc::new(Shared::default());
+        let told = Arc::clone(&shared);
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                end_by(signal, &watched);
+                if std::mem::replace(&mut told.lock().is_ending, true) {
+                    output::warn_line("Still closing; this takes at most half a minute.");
+                    continue;
+                }
+                let closing = Arc::clone(&told);
+                thread::spawn(move || {
+                    closing.close();
+                    end_by(signal);
+                });
+                thread::spawn(move || {
+                    thread::sleep(PATIENCE);
+                    output::warn_line("not closed in half a minute");
+                    end_by(signal);
+                });
             }
         })?;
-        Ok(Interrupt { disk })
+        Ok(Interrupt { shared })
     }
 
     /// Closes that image when a signal comes.
     pub(super) fn watch(&self, disk: &AnyDisk) {
-        *lock(&self.disk) = Some(disk.clone());
+        self.shared.lock().disk = Some(disk.clone());
     }
 
-    /// The image is going to be closed by the caller, who keeps signals away until the guard is dropped.
-    pub(super) fn closing(&self) -> impl Drop {
-        let mut disk = lock(&self.disk);
-        *disk = None;
-        disk
+    /// The session closes its image. Signals wait until [`told`](Interrupt::told).
+    pub(super) fn closing(&self) {
+        let mut state = self.shared.running();
+        state.is_closing = true;
+        state.disk = None;
+    }
+
+    /// What came of a close has been told.
+    pub(super) fn told(&self) {
+        self.shared.running().is_closing = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Does not come back once a signal has come: what fails by its close is nobody's to tell.
+    pub(super) fn stand_still(&self) {
+        drop(self.shared.running());
     }
 }
 
-fn end_by(signal: i32, watched: &Mutex<Option<AnyDisk>>) {
-    // Kept: nobody opens another one any more.
-    let mut watched = lock(watched);
-    if let Some(disk) = watched.take()
-        && let Err(error) = quod::block_on(disk.close())
-    {
-        output::warn_line(&format!("not closed in order: {error}"));
+impl Shared {
+    /// Closes the image that nobody else closes.
+    fn close(&self) {
+        let mut state = self.lock();
+        while state.is_closing {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let disk = state.disk.take();
+        drop(state);
+        if let Some(Err(error)) = disk.map(|disk| quod::block_on(disk.close())) {
+            output::warn_line(&format!("not closed in order: {error}"));
+        }
     }
+
+    /// The state while no signal has come, unless the session is closing.
+    fn running(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while state.is_ending && !state.is_closing {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end_by(signal: i32) {
     if let Err(error) = emulate_default_handler(signal) {
         output::warn_line(&format!("the signal cannot take its effect: {error}"));
     }
-}
-
-fn lock(disk: &Mutex<Option<AnyDisk>>) -> MutexGuard<'_, Option<AnyDisk>> {
-    disk.lock().unwrap_or_else(PoisonError::into_inner)
 }

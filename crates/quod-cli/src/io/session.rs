@@ -68,7 +68,10 @@ impl<W: Write> Session<W> {
     /// # Errors
     /// Our own output failed; commands that fail are told and remembered.
     pub(super) fn run(&mut self, line: &str) -> anyhow::Result<Step> {
-        let step = match self.try_run(line) {
+        self.interrupt.stand_still();
+        let tried = self.try_run(line);
+        self.interrupt.stand_still();
+        let step = match tried {
             Ok(step) => step,
             Err(Trouble::Output(error)) => return Err(error),
             Err(trouble) => {
@@ -77,6 +80,7 @@ impl<W: Write> Session<W> {
                 Step::Next
             }
         };
+        self.interrupt.told();
         while let Some(ended) = self.aside.finished() {
             self.tell_aside(ended)?;
         }
@@ -96,6 +100,11 @@ impl<W: Write> Session<W> {
             Err(other) => tell(&mut self.out, other),
         };
         self.out.flush()?;
+        if closed.is_ok() {
+            // A signal that came meanwhile has its effect. Not before the caller has told of a failure.
+            self.interrupt.told();
+            self.interrupt.stand_still();
+        }
         closed
     }
 

@@ -46,7 +46,8 @@ pub(super) fn judge(
         match closed {
             Err(error) => lines.push(Line::Bad(format!(
                 "{name} was not closed in order: {error}\nWhat clients wrote since their last flush that succeeded may be lost. \
-                 The image is marked, and is checked when it is next opened for writing."
+                 Without a backing file the image is marked, and is checked when it is next opened for writing; over one, \
+                 `quod check -r leaks` gives back what room is left over."
             ))),
             Ok(()) if !has_served => {}
             Ok(()) if read_only => lines.push(Line::Good(format!("Closed {name}."))),

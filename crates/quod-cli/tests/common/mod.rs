@@ -308,11 +308,16 @@ impl Holder {
         assert_ne!(read, 0, "no answer to {command}");
     }
 
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: &str) {
+        self.child.as_ref().expect("it runs").signal(signal);
+    }
+
     /// Ends it by a signal, in place of the end of its input.
     #[track_caller]
     pub(crate) fn end_by(mut self, signal: &str) -> std::process::ExitStatus {
+        self.signal(signal);
         let mut child = self.child.take().expect("it runs");
-        child.signal(signal);
         child.0.wait().expect("it is our child")
     }
 }

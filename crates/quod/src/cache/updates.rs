@@ -179,13 +179,11 @@ impl Updates {
         unattempted.flat_map(|waiting| waiting.run.entries()).collect()
     }
 
-    /// Makes a promised entry wait for a later flush.
-    pub(crate) fn postpone(&self, place: usize, after: FlushNumber) {
+    /// Makes promised entries for a place wait for that flush, whatever they waited for.
+    pub(crate) fn wait_for(&self, place: usize, after: FlushNumber) {
         let mut queue = self.lock();
         let there = queue.waiting.iter_mut().filter(|waiting| waiting.run.overlaps(&(place..place + 1)));
-        for promise in there.filter_map(|waiting| waiting.promise.as_mut()) {
-            promise.after = promise.after.max(after);
-        }
+        there.filter_map(|waiting| waiting.promise.as_mut()).for_each(|promise| promise.after = after);
     }
 
     /// All that waits and needs no flush later than that one, to be written together. Until [`Slice::settle`] the file may

@@ -70,7 +70,7 @@ impl<W: Write> Session<W> {
     pub(super) fn close(&mut self) -> Done {
         let waited = self.wait_aside();
         let Some(open) = self.open.take() else { return waited };
-        let _undisturbed = self.interrupt.closing();
+        self.interrupt.closing();
         drop(open.keeper);
         let closed = quod::block_on(open.disk.close());
         closed.map_err(|error| {

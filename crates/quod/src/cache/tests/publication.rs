@@ -63,7 +63,7 @@ fn a_promised_entry_waits_for_a_later_flush_when_it_is_told_to() {
     pinned.promise(run(0, 1, 5), Promise { after: FlushNumber(1), bytes: 0 });
     pinned.promise(run(1, 1, 6), Promise { after: FlushNumber(1), bytes: 0 });
     assert_eq!(pinned.updates.unattempted(), [(0, 5), (1, 6)]);
-    pinned.updates.postpone(0, FlushNumber(2));
+    pinned.updates.wait_for(0, FlushNumber(2));
     assert_eq!(pinned.updates.attempt(FlushNumber(1)).runs, [run(1, 1, 6)]);
     assert_eq!(pinned.updates.unattempted(), [(0, 5)]);
     assert_eq!(pinned.updates.attempt(FlushNumber(2)).runs, [run(0, 1, 5), run(1, 1, 6)]);
