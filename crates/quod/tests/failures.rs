@@ -365,3 +365,16 @@ fn once_there_is_room_again_small_writes_look_for_it_no_longer_than_they_need() 
         opener.record(DISK).take_changes().iter().filter(|op| matches!(op, Op::Clear { .. })).count();
     assert_eq!(clears, 2 * 32, "a trial and its punch for each cluster of what failed");
 }
+
+#[test]
+fn what_is_needed_may_fit_where_growing_ahead_does_not() {
+    let opener = ProbeOpener::default();
+    let image = fresh(&opener, Path::new(DISK), SHAPE, None);
+    let most = length(&opener.plain.file(Path::new(DISK))) + 8 * 4096;
+    let too_long = move |op: &Op| matches!(op, Op::SetLen(len) if *len > most).then_some(StorageFull);
+    opener.record(DISK).fail(too_long);
+    write(&image, 0, &[1; 4096]);
+    opener.record(DISK).heal();
+    close(image);
+    assert_clean(&opener, Path::new(DISK));
+}

@@ -21,6 +21,9 @@ use crate::{output, signals};
 /// How long storage that does not answer may keep a signal from its effect.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// After so long it is told that a close is under way.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// What is to be closed when a signal comes.
 pub(super) struct Interrupt {
     shared: Arc<Shared>,
@@ -51,21 +54,12 @@ impl Interrupt {
         let shared = Arc::new(Shared::default());
         let told = Arc::clone(&shared);
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                if std::mem::replace(&mut told.lock().is_ending, true) {
-                    output::warn_line("Still closing; this takes at most half a minute.");
-                    continue;
-                }
-                let closing = Arc::clone(&told);
-                thread::spawn(move || {
-                    closing.close();
-                    end_by(signal);
-                });
-                thread::spawn(move || {
-                    thread::sleep(PATIENCE);
-                    output::warn_line("not closed in half a minute");
-                    end_by(signal);
-                });
+            if let Some(signal) = signals.forever().next() {
+                told.lock().is_ending = true;
+                // Where there is no thread for it, the close takes what it takes.
+                let _bounded: bool = thread::Builder::new().spawn(move || lose_patience(signal)).is_ok();
+                told.close();
+                end_by(signal);
             }
         })?;
         Ok(Interrupt { shared })
@@ -121,6 +115,15 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets the signal have its effect when the close takes too long.
+fn lose_patience(signal: i32) {
+    thread::sleep(SILENCE);
+    output::warn_line("Closing; this takes at most half a minute.");
+    thread::sleep(PATIENCE - SILENCE);
+    output::warn_line("not closed in half a minute");
+    end_by(signal);
 }
 
 fn end_by(signal: i32) {
