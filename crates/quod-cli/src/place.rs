@@ -15,7 +15,8 @@ use std::sync::{Arc, OnceLock};
 use quod::{BackingPolicy, Image};
 use quod_remote::{NbdStorage, NbdUri};
 use quod_storage::{
-    Access, Alignment, Buffers, Existing, Extent, FileId, FileOpener, FileStorage, Held, Opener, Storage,
+    Access, Alignment, AnyRange, Buffers, Existing, Extent, FileId, FileOpener, FileStorage, Held, Opener,
+    Storage,
 };
 
 /// An open image in a local file or on a server.
@@ -44,7 +45,7 @@ pub(crate) fn backing_policy(top: &Path) -> BackingPolicy {
 #[derive(Clone)]
 pub(crate) enum Place {
     File(FileStorage),
-    Remote(NbdStorage),
+    Remote(AnyRange<NbdStorage>),
 }
 
 impl Storage for Place {
@@ -117,7 +118,7 @@ impl Storage for Place {
 pub(crate) struct Places {
     given: PathBuf,
     /// All that is opened by the one name: some servers take one connection and end with it.
-    disk: Arc<OnceLock<NbdStorage>>,
+    disk: Arc<OnceLock<AnyRange<NbdStorage>>>,
 }
 
 impl Places {
@@ -136,11 +137,11 @@ impl Places {
         NbdUri::parse(text).map(Some).map_err(|error| invalid(error.to_string()))
     }
 
-    fn connected(&self, uri: &NbdUri) -> io::Result<NbdStorage> {
+    fn connected(&self, uri: &NbdUri) -> io::Result<AnyRange<NbdStorage>> {
         if let Some(disk) = self.disk.get() {
             return Ok(disk.clone());
         }
-        let disk = NbdStorage::connect(uri)?;
+        let disk = AnyRange::of(NbdStorage::connect(uri)?);
         Ok(self.disk.get_or_init(|| disk).clone())
     }
 }
@@ -153,7 +154,7 @@ impl Opener for Places {
             return Ok(Place::File(FileOpener.open(name, access).await?));
         };
         let disk = self.connected(&uri)?;
-        if access == Access::Write && disk.is_read_only() {
+        if access == Access::Write && disk.inner().is_read_only() {
             let sentence = "Permission denied: the server exports it read-only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));
         }

@@ -1,14 +1,12 @@
-//! Requests for whole blocks, and what is made of them.
+//! Requests for whole blocks.
 //!
-//! Role: what a server is asked, one question at a time; a part of a block is changed by reading it, changing it and
-//! writing it back.
+//! Role: what a server is asked, one question at a time.
 //!
-//! Invariant: while a part of a block is changed, nothing else is written, also when the future is dropped.
+//! Invariant: a server is asked for whole blocks only, and for changes only where it allows them.
 //!
-//! Absent on purpose: checks of ranges (`storage.rs`).
+//! Absent on purpose: checks against the disk's end (`storage.rs`).
 
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
 
 use quod_nbd::{CMD_FLAG_REQ_ONE, Command, ContextId, TX_SEND_WRITE_ZEROES};
 use quod_storage::{Buffer, Buffers, Extent, Held};
@@ -30,12 +28,29 @@ impl NbdStorage {
         self.client.agreed.minimum_block.into()
     }
 
+    /// The most bytes of one request with a payload: whole blocks.
     pub(crate) fn most(&self) -> u64 {
-        self.client.agreed.maximum_payload.into()
+        let most = u64::from(self.client.agreed.maximum_payload);
+        (most - most % self.block()).max(self.block())
     }
 
-    pub(crate) fn is_whole(&self, at: u64, len: u64) -> bool {
-        at.is_multiple_of(self.block()) && len.is_multiple_of(self.block())
+    /// # Errors
+    /// `InvalidInput` for parts of blocks.
+    pub(crate) fn check_whole(&self, at: u64, len: u64) -> io::Result<()> {
+        if at.is_multiple_of(self.block()) && len.is_multiple_of(self.block()) {
+            return Ok(());
+        }
+        let sentence = format!("{len} bytes from {at} are not whole blocks of {}", self.block());
+        Err(io::Error::new(ErrorKind::InvalidInput, sentence))
+    }
+
+    /// # Errors
+    /// `PermissionDenied` when the server allows no change, `InvalidInput` for parts of blocks.
+    pub(crate) fn check_change(&self, at: u64, len: u64) -> io::Result<()> {
+        if self.is_read_only() {
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "the server exports the disk read-only"));
+        }
+        self.check_whole(at, len)
     }
 
     pub(crate) async fn ask(&self, question: Question<'_>) -> io::Result<Answer> {
@@ -95,65 +110,22 @@ impl NbdStorage {
         }
     }
 
-    /// Waits until a change of that range may go to the server. What is returned holds that and `held`.
-    pub(crate) async fn admit(&self, at: u64, len: u64, held: Held) -> io::Result<Held> {
-        if self.is_read_only() {
-            return Err(io::Error::new(ErrorKind::PermissionDenied, "the server exports the disk read-only"));
-        }
-        if self.block() == 1 {
-            return Ok(held);
-        }
-        Ok(if self.is_whole(at, len) {
-            Held::new(Arc::new((held, self.blocks.read_arc().await)))
-        } else {
-            Held::new(Arc::new((held, self.blocks.write_arc().await)))
-        })
-    }
-
-    /// Writes a part of one block: reads it, changes it, writes it back.
-    pub(crate) async fn patch(
-        &self,
-        at: u64,
-        len: u64,
-        held: &Held,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> io::Result<()> {
-        let start = at - at % self.block();
-        let bounce = Buffers::from(Buffer::zeroed(self.block() as usize)).holding(held.clone());
-        let mut block = self.read_blocks(start, bounce).await?.into_single();
-        let from = (at - start) as usize;
-        fill(&mut block[from..from + len as usize]);
-        self.write_blocks(start, &[&block], held).await
-    }
-
-    /// The next piece of a change: how long it is, and whether it is whole blocks.
-    pub(crate) fn piece(&self, at: u64, end: u64, most: u64) -> (u64, bool) {
-        let into_block = at % self.block();
-        let whole = (end - at).min(most);
-        let whole = whole - whole % self.block();
-        if into_block == 0 && whole > 0 {
-            (whole, true)
-        } else {
-            ((self.block() - into_block).min(end - at), false)
-        }
-    }
-
     pub(crate) async fn zero(&self, mut at: u64, len: u64, flags: u16, held: Held) -> io::Result<()> {
         let end = self.size().min(at.saturating_add(len));
         if at >= end {
             return Ok(());
         }
-        let held = self.admit(at, end - at, held).await?;
-        let has_zeroes = self.has(TX_SEND_WRITE_ZEROES);
+        self.check_change(at, end - at)?;
         while at < end {
-            let (len, is_whole) = self.piece(at, end, if has_zeroes { LONGEST } else { self.most() });
-            if !is_whole {
-                self.patch(at, len, &held, |bytes| bytes.fill(0)).await?;
-            } else if has_zeroes {
+            let len = if self.has(TX_SEND_WRITE_ZEROES) {
+                let len = LONGEST.min(end - at);
                 self.change(Command::WriteZeroes, flags, (at, len), &[], &held).await?;
+                len
             } else {
+                let len = self.most().min(end - at);
                 self.write_blocks(at, &[&Buffer::zeroed(len as usize)], &held).await?;
-            }
+                len
+            };
             at += len;
         }
         Ok(())

@@ -16,7 +16,6 @@ mod covered;
 mod dispatch;
 mod error;
 mod link;
-mod parts;
 mod receiver;
 mod reply;
 mod slot;

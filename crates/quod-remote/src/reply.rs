@@ -17,7 +17,6 @@ use quod_storage::{Buffers, Extent, ExtentKind};
 
 use crate::covered::Covered;
 use crate::error::{Nonsense, from_server};
-use crate::parts;
 use crate::receiver::Receiver;
 use crate::wire::Wire;
 
@@ -117,9 +116,7 @@ impl Reply {
             (Chunk::OffsetHole { offset, length }, Wanted::Bytes(into)) => {
                 let start = place(self.at, self.len, offset, length.into())?;
                 self.covered.add(start..start + u64::from(length))?;
-                for slice in parts::slices_mut(&mut into.parts, start as usize, length as usize) {
-                    slice.fill(0);
-                }
+                into.slices_mut(start as usize, length as usize).for_each(|slice| slice.fill(0));
             }
             (Chunk::BlockStatus { context, extents }, Wanted::Extent(wanted)) if context == *wanted => {
                 let first = extents.first().ok_or(Nonsense::Unfinished)?;
@@ -147,7 +144,7 @@ impl Reply {
         let start = place(self.at, self.len, u64::from_be_bytes(offset), length)?;
         self.covered.add(start..start + length)?;
         if let Wanted::Bytes(into) = &mut self.wanted {
-            for slice in parts::slices_mut(&mut into.parts, start as usize, length as usize) {
+            for slice in into.slices_mut(start as usize, length as usize) {
                 receiver.read_exact(wire, slice)?;
             }
         }

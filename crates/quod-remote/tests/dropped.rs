@@ -73,7 +73,7 @@ fn a_flush_that_fails_for_nobody_fails_the_one_that_is_on_its_way() {
 
 /// Owns a handle, and tells whether it could be dropped.
 struct LastHandle {
-    storage: Option<quod_remote::NbdStorage>,
+    storage: Option<common::Remote>,
     dropped: mpsc::Sender<bool>,
 }
 

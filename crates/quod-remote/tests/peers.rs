@@ -95,7 +95,7 @@ fn ranges_past_the_end_are_refused_before_they_are_sent() {
 fn a_read_only_export_refuses_writes() {
     let server = raw(&["-r"]);
     let storage = server.connect();
-    assert!(storage.is_read_only());
+    assert!(storage.inner().is_read_only());
     let error = write(&storage, 0, b"x").expect_err("refused");
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
     assert_eq!(read(&storage, 0, 1).expect("reads go on"), [0]);

@@ -139,6 +139,6 @@ impl Storage for SimStorage {
     }
 
     fn alignment(&self) -> Alignment {
-        Alignment { offset: 1, memory: 1 }
+        Alignment::ANY
     }
 }

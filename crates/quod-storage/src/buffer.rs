@@ -1,7 +1,7 @@
 //! Owned, aligned memory for I/O.
 //!
 //! Role: a [`Buffer`] owns a byte range of a shared allocation, can be split and joined again without copying, and
-//! can be given to the kernel for as long as it likes.
+//! can be given to the kernel for as long as it likes. [`Rest`] gives many to an event loop.
 //!
 //! Invariant: the ranges of all buffers on one allocation are disjoint, so each may be written through `&mut`.
 //! Every byte is initialised: allocations start as zeroes.
@@ -13,12 +13,17 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ffi::c_void;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
+use compio::buf::{IoBuf, IoBufMut, IoVectoredBuf, IoVectoredBufMut, SetLen};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use crate::Buffers;
+use crate::calls::MAX_VECTORS;
 
 /// What every allocation's address is a multiple of, in bytes: enough for O_DIRECT on any common device.
 pub const MEMORY_ALIGNMENT: usize = 4096;
@@ -145,6 +150,56 @@ impl DerefMut for Buffer {
         // SAFETY: as in `deref`; `&mut self` makes this the only access to the range.
         unsafe { slice::from_raw_parts_mut(start.as_ptr(), self.len) }
     }
+}
+
+/// What an operation of an event loop has yet to do of a request.
+pub(crate) struct Rest {
+    pub(crate) buffers: Buffers,
+    /// Bytes that are done.
+    pub(crate) done: usize,
+}
+
+impl Rest {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.done >= self.buffers.len()
+    }
+}
+
+/// The first slice of it.
+impl IoBuf for Rest {
+    fn as_init(&self) -> &[u8] {
+        self.iter_slice().next().unwrap_or_default()
+    }
+}
+
+impl IoBufMut for Rest {
+    fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
+        self.iter_uninit_slice().next().unwrap_or_default()
+    }
+}
+
+/// As much of it as one call takes.
+impl IoVectoredBuf for Rest {
+    fn iter_slice(&self) -> impl Iterator<Item = &[u8]> {
+        self.buffers.slices(self.done, usize::MAX).take(MAX_VECTORS)
+    }
+}
+
+impl IoVectoredBufMut for Rest {
+    fn iter_uninit_slice(&mut self) -> impl Iterator<Item = &mut [MaybeUninit<u8>]> {
+        let slices = self.buffers.slices_mut(self.done, usize::MAX).take(MAX_VECTORS);
+        slices.map(|slice| {
+            let (start, len) = (slice.as_mut_ptr().cast::<MaybeUninit<u8>>(), slice.len());
+            // SAFETY: the same bytes, under the same borrow. Only compio has this crate's word for them, and it
+            // lets the kernel fill them.
+            unsafe { slice::from_raw_parts_mut(start, len) }
+        })
+    }
+}
+
+impl SetLen for Rest {
+    /// All bytes are initialised from the beginning, so there is nothing to note.
+    unsafe fn set_len(&mut self, _len: usize) {}
 }
 
 impl fmt::Debug for Buffer {

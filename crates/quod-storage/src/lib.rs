@@ -1,101 +1,34 @@
 //! Where the bytes of an image live.
 //!
 //! Role: [`Storage`] is all that the engine asks of a file: vectored reads and writes of owned, aligned
-//! [`Buffer`]s, flush, length, holes. [`FileStorage`] is a local file by blocking system calls, [`Memory`] keeps
-//! the bytes in memory.
+//! [`Buffer`]s, flush, length, holes. [`FileStorage`] is a local file by blocking system calls, [`LoopFile`] one for event
+//! loops, [`Memory`] keeps the bytes in memory. [`AnyRange`] takes any range where a storage takes whole blocks.
 //!
 //! Invariant: an operation owns its buffers and its [`Held`] until the kernel is done with them, also when the
 //! future that asked for it was dropped.
 //!
 //! Absent on purpose: a runtime, caching, retries but for locks that are just going, and any knowledge of image formats.
 
+mod any_range;
 mod buffer;
+mod buffers;
+mod calls;
 mod file;
 mod lock;
+mod loop_file;
 mod memory;
+mod ring;
 
-use std::any::Any;
-use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
-use smallvec::{SmallVec, smallvec};
-
+pub use any_range::AnyRange;
 pub use buffer::{Buffer, MEMORY_ALIGNMENT};
+pub use buffers::{Buffers, Held};
 pub use file::{FileOpener, FileStorage};
 pub use lock::LockConflict;
+pub use loop_file::{Aio, LoopFile, LoopOpener, PageCache};
 pub use memory::{Memory, MemoryOpener};
-
-/// What an operation protects: dropped when the kernel is done with the operation, never before.
-///
-/// A lock guard in here keeps its lock across a dropped future (durability rule D13).
-#[derive(Clone, Default)]
-pub struct Held(Option<Arc<dyn Any + Send + Sync>>);
-
-impl Held {
-    /// Protects nothing.
-    pub const NOTHING: Held = Held(None);
-
-    /// Keeps `guard` alive until the operation is over.
-    pub fn new<T: Any + Send + Sync>(guard: Arc<T>) -> Self {
-        Held(Some(guard))
-    }
-}
-
-impl fmt::Debug for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Held(..)" } else { "Held(nothing)" })
-    }
-}
-
-/// The memory of one vectored read or write, in file order, and what the operation protects.
-#[derive(Debug)]
-pub struct Buffers {
-    /// The parts, one after another in the file.
-    pub parts: SmallVec<[Buffer; 3]>,
-    /// Dropped with the buffers, when the kernel is done with both.
-    pub held: Held,
-}
-
-impl Buffers {
-    /// Gathers `parts`; protects nothing.
-    pub fn gather(parts: impl IntoIterator<Item = Buffer>) -> Self {
-        Buffers { parts: parts.into_iter().collect(), held: Held::NOTHING }
-    }
-
-    /// Adds what the operation protects.
-    #[must_use]
-    pub fn holding(mut self, held: Held) -> Self {
-        self.held = held;
-        self
-    }
-
-    /// Length of all parts together, in bytes.
-    pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.len()).sum()
-    }
-
-    /// Whether there is not one byte.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Takes the only part back out.
-    ///
-    /// # Panics
-    /// When there is not exactly one part.
-    pub fn into_single(mut self) -> Buffer {
-        assert_eq!(self.parts.len(), 1, "one buffer went in");
-        self.parts.remove(0)
-    }
-}
-
-impl From<Buffer> for Buffers {
-    fn from(buffer: Buffer) -> Self {
-        Buffers { parts: smallvec![buffer], held: Held::NOTHING }
-    }
-}
 
 /// What a range of a file is made of, as far as the file system tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +56,13 @@ pub struct Alignment {
     /// For buffer addresses.
     pub memory: usize,
 }
+
+impl Alignment {
+    /// Anything will do.
+    pub const ANY: Alignment = Alignment { offset: 1, memory: 1 };
+}
+
+const _: () = assert!(MEMORY_ALIGNMENT.is_power_of_two());
 
 /// A handle on one file. Handles on the same file may be used at the same time, from any thread that the
 /// implementation allows.

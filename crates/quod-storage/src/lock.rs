@@ -12,7 +12,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -99,6 +99,12 @@ impl Deref for Locked {
 
     fn deref(&self) -> &File {
         &self.file
+    }
+}
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

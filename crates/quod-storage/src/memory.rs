@@ -177,7 +177,7 @@ impl Storage for Memory {
     }
 
     fn alignment(&self) -> Alignment {
-        Alignment { offset: 1, memory: 1 }
+        Alignment::ANY
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) async fn open_file<O: Opener>(opener: &O, name: &Path, access: Access
 /// `InvalidArgument`.
 pub(crate) fn takes_any_request<S: Storage>(storage: &S) -> Result<()> {
     match storage.alignment() {
-        Alignment { offset: 1, memory: 1 } => Ok(()),
+        Alignment::ANY => Ok(()),
         Alignment { offset, memory } => {
             let sentence = format!(
                 "the storage needs offsets in multiples of {offset} and memory aligned to {memory}; guests use any"

@@ -11,10 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use quod_remote::{NbdStorage, NbdUri};
-use quod_storage::{Buffer, Extent, ExtentKind, Held, Storage};
+use quod_storage::{AnyRange, Buffer, Extent, ExtentKind, Held, Storage};
 use tempfile::TempDir;
 
 pub(crate) use futures_lite::future::block_on;
+
+/// A disk that any range can be asked of.
+pub(crate) type Remote = AnyRange<NbdStorage>;
 
 /// A server on a Unix socket in a directory of its own.
 pub(crate) struct Server {
@@ -67,7 +70,7 @@ impl Server {
         format!("nbd+unix:///?socket={}", self.socket().display())
     }
 
-    pub(crate) fn connect(&self) -> NbdStorage {
+    pub(crate) fn connect(&self) -> Remote {
         connect(&self.uri()).expect("the server takes us")
     }
 
@@ -91,25 +94,25 @@ pub(crate) fn listens(socket: &Path) -> bool {
     sockets.lines().any(|line| line.ends_with(&name) && line.split_whitespace().nth(3) == Some(ACCEPTS))
 }
 
-pub(crate) fn connect(name: &str) -> io::Result<NbdStorage> {
-    NbdStorage::connect(&NbdUri::parse(name).expect("a good name"))
+pub(crate) fn connect(name: &str) -> io::Result<Remote> {
+    NbdStorage::connect(&NbdUri::parse(name).expect("a good name")).map(AnyRange::of)
 }
 
-pub(crate) fn read(storage: &NbdStorage, at: u64, len: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read(storage: &Remote, at: u64, len: usize) -> io::Result<Vec<u8>> {
     let read = block_on(storage.read_at(at, Buffer::zeroed(len).into()))?;
     Ok(read.into_single().to_vec())
 }
 
-pub(crate) fn write(storage: &NbdStorage, at: u64, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(storage: &Remote, at: u64, bytes: &[u8]) -> io::Result<()> {
     block_on(storage.write_at(at, Buffer::copy_of(bytes).into())).map(drop)
 }
 
-pub(crate) fn flush(storage: &NbdStorage) -> io::Result<()> {
+pub(crate) fn flush(storage: &Remote) -> io::Result<()> {
     block_on(storage.flush(Held::NOTHING))
 }
 
 /// The extents of the whole disk, joined: where each ends, and whether it is data.
-pub(crate) fn map(storage: &NbdStorage) -> Vec<(u64, bool)> {
+pub(crate) fn map(storage: &Remote) -> Vec<(u64, bool)> {
     let size = block_on(storage.length()).expect("it is known");
     let (mut at, mut found) = (0, Vec::<(u64, bool)>::new());
     while at < size {

@@ -1,0 +1,320 @@
+//! A local file for event loops, as [`Storage`].
+//!
+//! Role: [`LoopFile`] chooses for each operation between a blocking call and the ring of the thread that asks: by what the
+//! caller wants, by what the file system can do, and by what is quicker. It may be used from any thread; on one without an
+//! event loop all operations block.
+//!
+//! Invariant: when a flush fails whose future was dropped, the next one fails.
+//!
+//! Absent on purpose: the operations (`calls.rs`, `ring.rs`), and ranges that are not whole blocks (`any_range.rs`).
+
+use std::io;
+use std::mem;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_lock::MutexGuardArc;
+use compio::runtime::spawn;
+use event_listener::{Event, listener};
+use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
+
+use crate::lock::Locked;
+use crate::{
+    Access, Alignment, AnyRange, Buffer, Buffers, Existing, Extent, FileId, Held, MEMORY_ALIGNMENT, Opener,
+    Storage, calls, ring,
+};
+
+/// How operations reach the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aio {
+    /// As is quickest, as far as that is known: reads of what is in the page cache, and writes to it, by blocking calls, all
+    /// else by io_uring.
+    #[default]
+    Auto,
+    /// By blocking system calls.
+    Threads,
+    /// By io_uring, on threads that run an event loop on it.
+    IoUring,
+}
+
+/// Whether the page cache stands between the file and its disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PageCache {
+    /// Reads and writes go through it.
+    #[default]
+    Used,
+    /// They go past it, in whole blocks (O_DIRECT).
+    Bypassed,
+}
+
+/// The way of one kind of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Call,
+    /// A call that does not wait, and the ring for what it leaves.
+    CallThenRing,
+    Ring,
+}
+
+/// A local regular file for event loops. Cheap to clone; the file and its locks go with the last clone.
+///
+/// Keep an event loop until all that was asked on it has ended, or the kernel may go on without it.
+#[derive(Clone, Debug)]
+pub struct LoopFile {
+    file: Arc<Locked>,
+    flushes: Arc<Flushes>,
+    reads: Way,
+    writes: Way,
+    flush: Way,
+    alignment: Alignment,
+}
+
+impl LoopFile {
+    fn new(file: Locked, aio: Aio, page_cache: PageCache) -> io::Result<Self> {
+        let alignment = match page_cache {
+            PageCache::Used => Alignment::ANY,
+            PageCache::Bypassed => direct_alignment(&file)?,
+        };
+        let (reads, writes, flush) = match (aio, page_cache) {
+            (Aio::Threads, _) => (Way::Call, Way::Call, Way::Call),
+            (Aio::IoUring, _) | (Aio::Auto, PageCache::Bypassed) => (Way::Ring, Way::Ring, Way::Ring),
+            // A write to the page cache is a copy; few file systems have one that does not wait.
+            (Aio::Auto, PageCache::Used) if tells_what_is_cached(&file) => {
+                (Way::CallThenRing, Way::Call, Way::Ring)
+            }
+            // Memory, as a rule: the ring would have kernel threads wait for nothing.
+            (Aio::Auto, PageCache::Used) => (Way::Call, Way::Call, Way::Ring),
+        };
+        Ok(LoopFile { file: Arc::new(file), flushes: Arc::default(), reads, writes, flush, alignment })
+    }
+}
+
+/// What O_DIRECT asks for.
+fn direct_alignment(file: &Locked) -> io::Result<Alignment> {
+    let told = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
+    if told.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
+        // A kernel that does not tell; no disk has larger blocks.
+        return Ok(Alignment { offset: MEMORY_ALIGNMENT as u64, memory: MEMORY_ALIGNMENT });
+    }
+    match (told.stx_dio_offset_align, told.stx_dio_mem_align as usize) {
+        (0, _) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the file system does not support O_DIRECT for this file",
+        )),
+        (offset, memory) => Ok(Alignment { offset: offset.into(), memory: memory.max(1) }),
+    }
+}
+
+/// Whether a read can be told not to wait for the disk.
+fn tells_what_is_cached(file: &Locked) -> bool {
+    calls::read_cached(file, 0, &mut [Buffer::zeroed(1)]).is_ok()
+}
+
+impl Storage for LoopFile {
+    async fn read_at(&self, at: u64, mut into: Buffers) -> io::Result<Buffers> {
+        let block = self.alignment.offset;
+        let done = match self.reads {
+            Way::CallThenRing => calls::read_cached(&self.file, at, &mut into.parts)?,
+            Way::Call | Way::Ring => 0,
+        };
+        if self.reads != Way::Call && done < into.len() && ring::is_here() {
+            return ring::read(&self.file, at, into, done, block).await;
+        }
+        calls::read(&self.file, at, &mut into, done, block)?;
+        Ok(into)
+    }
+
+    async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {
+        if self.writes == Way::Ring && ring::is_here() {
+            return ring::write(&self.file, at, from).await;
+        }
+        calls::write(&self.file, at, &from.parts)?;
+        Ok(from)
+    }
+
+    async fn flush(&self, held: Held) -> io::Result<()> {
+        let turn = self.flushes.turn.lock_arc().await;
+        let flushed = match self.flush == Way::Ring && ring::is_here() {
+            true => self.flushes.begin(&self.file, turn, held).over().await,
+            false => calls::flush(&self.file),
+        };
+        // What failed for nobody had its turn before.
+        self.flushes.take_owed().map_or(flushed, Err)
+    }
+
+    async fn set_len(&self, len: u64, _held: Held) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    async fn punch(&self, at: u64, len: u64, _held: Held) -> io::Result<()> {
+        calls::punch(&self.file, at, len)
+    }
+
+    async fn write_zeroes(&self, at: u64, len: u64, _held: Held) -> io::Result<()> {
+        calls::write_zeroes(&self.file, at, len)
+    }
+
+    async fn extent(&self, at: u64, len: u64) -> io::Result<Extent> {
+        calls::extent(&self.file, at, len)
+    }
+
+    async fn length(&self) -> io::Result<u64> {
+        calls::length(&self.file)
+    }
+
+    fn alignment(&self) -> Alignment {
+        self.alignment
+    }
+}
+
+/// The flushes of a file by the ring, one at a time.
+#[derive(Debug, Default)]
+struct Flushes {
+    turn: Arc<async_lock::Mutex<()>>,
+    /// Why one failed that nobody waited for any more.
+    owed: Mutex<Option<io::Error>>,
+}
+
+impl Flushes {
+    /// Begins a flush, which goes on to its end by itself.
+    fn begin(self: &Arc<Self>, file: &Arc<Locked>, turn: MutexGuardArc<()>, held: Held) -> Waiter {
+        let flight = Arc::<Flight>::default();
+        let landing = Landing {
+            outcome: Err(io::Error::other("a flush was cut off with its event loop")),
+            flight: Arc::clone(&flight),
+            flushes: Arc::clone(self),
+            _held: held,
+            _turn: turn,
+        };
+        let file = Arc::clone(file);
+        spawn(async move { landing.with(ring::flush(file).await) }).detach();
+        Waiter { flight, flushes: Arc::clone(self) }
+    }
+
+    fn owe(&self, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+
+    fn take_owed(&self) -> Option<io::Error> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// One flush.
+#[derive(Debug, Default)]
+struct Flight {
+    state: Mutex<State>,
+    landed: Event,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    UnderWay,
+    Over(io::Result<()>),
+    /// Its outcome was taken, or nobody waits for it.
+    Unwatched,
+}
+
+impl Flight {
+    fn change(&self, to: State) -> State {
+        mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), to)
+    }
+}
+
+/// What happens when a flush is over, or its event loop is. Holds what is to be held until then.
+struct Landing {
+    outcome: io::Result<()>,
+    flight: Arc<Flight>,
+    flushes: Arc<Flushes>,
+    _held: Held,
+    _turn: MutexGuardArc<()>,
+}
+
+impl Landing {
+    fn with(mut self, outcome: io::Result<()>) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let outcome = mem::replace(&mut self.outcome, Ok(()));
+        let mut state = self.flight.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match *state {
+            State::Unwatched => self.flushes.owe(outcome),
+            State::UnderWay | State::Over(_) => *state = State::Over(outcome),
+        }
+        drop(state);
+        self.flight.landed.notify(1);
+    }
+}
+
+/// Who waits for a flush.
+struct Waiter {
+    flight: Arc<Flight>,
+    flushes: Arc<Flushes>,
+}
+
+impl Waiter {
+    async fn over(self) -> io::Result<()> {
+        loop {
+            listener!(self.flight.landed => landed);
+            match self.flight.change(State::UnderWay) {
+                State::Over(outcome) => {
+                    self.flight.change(State::Unwatched);
+                    return outcome;
+                }
+                State::UnderWay | State::Unwatched => landed.await,
+            }
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let State::Over(outcome) = self.flight.change(State::Unwatched) {
+            self.flushes.owe(outcome);
+        }
+    }
+}
+
+/// Opens local files for event loops, and takes any range of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoopOpener {
+    /// How operations reach the kernel.
+    pub aio: Aio,
+    /// Whether they go through the page cache.
+    pub page_cache: PageCache,
+}
+
+impl LoopOpener {
+    fn flags(&self) -> OFlags {
+        match self.page_cache {
+            PageCache::Used => OFlags::empty(),
+            PageCache::Bypassed => OFlags::DIRECT,
+        }
+    }
+
+    fn opened(&self, file: Locked) -> io::Result<AnyRange<LoopFile>> {
+        Ok(AnyRange::of(LoopFile::new(file, self.aio, self.page_cache)?))
+    }
+}
+
+impl Opener for LoopOpener {
+    type Storage = AnyRange<LoopFile>;
+
+    async fn open(&self, name: &Path, access: Access) -> io::Result<AnyRange<LoopFile>> {
+        self.opened(calls::open(name, access, self.flags())?)
+    }
+
+    async fn create(&self, name: &Path, existing: Existing) -> io::Result<AnyRange<LoopFile>> {
+        self.opened(calls::create(name, existing, self.flags())?)
+    }
+
+    async fn identify(&self, name: &Path) -> io::Result<FileId> {
+        calls::identify(name)
+    }
+}
