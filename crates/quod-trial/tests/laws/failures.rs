@@ -2,7 +2,7 @@
 //! shows only what the model allows.
 
 use fastrand::Rng;
-use quod::{ErrorKind, Fua, Room};
+use quod::{ErrorKind, Format, Fua, Room};
 use quod_sim::{Executor, Fault, Faults, Kind, World};
 use quod_storage::Buffer;
 use quod_trial::{
@@ -135,6 +135,31 @@ fn a_flush_makes_durable_what_was_seen_of_writes_that_came_to_no_good_end() {
             let there = executor.block_on(read).expect("not stuck").expect("a read");
             assert!(*there == *seen, "{place}: a crash with survivors {survivors} brings old bytes back");
         }
+    });
+}
+
+/// First writes to parts of clusters over a base that cannot tell its holes for once (D5): they fail, or bring all of it.
+#[test]
+fn a_base_that_cannot_tell_its_holes_is_not_taken_for_one() {
+    for_seeds(40, |seed| {
+        let backing = Some((Format::Raw, 1 << 20));
+        let case = Case { size: 1 << 20, cluster_size: 4096, backing, ..Case::from_seed(seed) };
+        let place = format!("{case}, seed {seed}");
+        let (world, oracle) = crate::create(&case);
+        let mut executor = Executor::new(&world, seed);
+        let image = open(&case, &world, &mut executor).expect("a new image opens");
+        let guest = Guest::new(image, oracle, &world);
+        // What the first allocation asks of the image itself.
+        executor.block_on(guest.clone().work(vec![Ask::Maintain])).expect("not stuck");
+        world.plan(Kind::Ask, Fault::Io);
+        let mut dice = Rng::with_seed(seed);
+        for cluster in [dice.u64(..256), dice.u64(..256)].map(|cluster| 4096 * cluster) {
+            let first = Ask::Write { at: cluster + 512, len: 1024, fua: Fua::No };
+            let asks = vec![first, Ask::Read { at: cluster, len: 4096 }];
+            executor.block_on(guest.clone().work(asks)).expect("not stuck");
+        }
+        assert!(world.failures(Kind::Ask) > 0, "{place}: nobody asks");
+        guest.assert_no_violation(&place);
     });
 }
 
