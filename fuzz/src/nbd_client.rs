@@ -16,7 +16,7 @@ use std::thread;
 
 use arbitrary::Unstructured;
 use quod::block_on;
-use quod::storage::{Buffer, Held, Storage};
+use quod::storage::{AnyRange, Buffer, Held, Storage};
 use quod_nbd::{Agreed, GREETING_LEN, MAX_OPTION_REPLY, MAX_REPLIES, Negotiation, Refusal, Step, Turn};
 use quod_remote::{NbdStorage, NbdUri, Place};
 use rustix::fs::{Mode as Permissions, OFlags};
@@ -100,6 +100,9 @@ fn negotiate(said: &[u8], export: &str, tls: bool) -> Handshake {
     panic!("the handshake has no end");
 }
 
+/// A disk that any range can be asked of.
+type Remote = AnyRange<NbdStorage>;
+
 /// A socket in no directory: its name is that of a descriptor.
 struct Listener {
     socket: UnixListener,
@@ -114,13 +117,13 @@ static LISTENER: LazyLock<Listener> = LazyLock::new(|| {
     Listener { socket, name: name.expect("it was just made") }
 });
 
-fn connect(export: &str) -> io::Result<NbdStorage> {
+fn connect(export: &str) -> io::Result<Remote> {
     let place = Place::Unix(format!("/proc/self/fd/{}", LISTENER.name.as_raw_fd()).into());
-    NbdStorage::connect(&NbdUri { place, export: export.to_owned(), tls: None })
+    NbdStorage::connect(&NbdUri { place, export: export.to_owned(), tls: None }).map(AnyRange::of)
 }
 
 /// Requests of every kind, one after another.
-fn requests(storage: &NbdStorage) -> Vec<io::Result<()>> {
+fn requests(storage: &Remote) -> Vec<io::Result<()>> {
     let size = block_on(storage.length()).expect("it is known");
     let near = |at: u64| at.min(size);
     let (at, len) = (near(700), near(1700) - near(700));
@@ -146,7 +149,7 @@ fn can_do(agreed: &Agreed, index: usize) -> bool {
     agreed.flags & quod_nbd::TX_READ_ONLY == 0 || !changes
 }
 
-async fn read(storage: &NbdStorage, at: u64, len: u64) -> io::Result<()> {
+async fn read(storage: &Remote, at: u64, len: u64) -> io::Result<()> {
     let bytes = storage.read_at(at, Buffer::zeroed(len as usize).into()).await?.into_single();
     assert_eq!(bytes.len() as u64, len);
     let is_right = (at..).zip(bytes.iter()).all(|(at, byte)| *byte == byte_at(at));
@@ -154,7 +157,7 @@ async fn read(storage: &NbdStorage, at: u64, len: u64) -> io::Result<()> {
     if is_right { Ok(()) } else { Err(io::Error::other("other bytes than the server has")) }
 }
 
-async fn extent(storage: &NbdStorage, at: u64, len: u64) -> io::Result<()> {
+async fn extent(storage: &Remote, at: u64, len: u64) -> io::Result<()> {
     let extent = storage.extent(at, len).await?;
     assert!(extent.len <= len && (extent.len > 0 || len == 0), "{extent:?} of {len} bytes");
     Ok(())
