@@ -5,11 +5,13 @@
 //! Invariant: the sentence at the end counts what the reference counts, the requests and their flushes; what is there when
 //! the command ends has been closed in order, also when it is interrupted.
 //!
-//! Absent on purpose: who sends what when (`work.rs`), counting bytes (`counted.rs`), and O_DIRECT, which the engine does
-//! not do yet.
+//! Absent on purpose: what a request is (`work.rs`), which comes next (`steps.rs`), who sends it (`runner.rs`), and counting
+//! bytes (`counted.rs`).
 
 mod counted;
 mod report;
+mod runner;
+mod steps;
 mod work;
 
 use std::path::PathBuf;
@@ -17,10 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
+use compio::driver::DriverType;
+use compio::runtime::Runtime;
 use quod::{Fua, Image, Keeper};
 use quod_language::{CACHE_MODES, parse_size};
-use quod_storage::Access;
+use quod_storage::{Access, LoopOpener, PageCache};
 use signal_hook::flag;
 
 use crate::open::{Target, Tuning};
@@ -28,20 +32,29 @@ use crate::output::{self, OutputFormat};
 use crate::signals;
 use counted::{Counted, CountedOpener};
 use report::Report;
-use work::{Kind, Places, Ran, Work};
+use runner::Ran;
+use work::{Kind, Places, Work};
 
 /// The largest count, size and depth that there may be, as in the reference.
 const MOST: u64 = i32::MAX as u64;
 
-/// Threads where nobody says how many: those of the reference's pool.
+/// Threads that block, where nobody says how many: those of the reference's pool.
 const THREADS: u64 = 64;
 const MOST_THREADS: u64 = 1024;
+
+/// The largest depth on event loops, where each request has memory of its own.
+const MOST_ON_LOOPS: u64 = 4096;
 
 /// How requests reach the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Aio {
+    /// Event loops on io_uring, and blocking calls for what is in the page cache
+    Auto,
     /// Blocking system calls, each on the thread of its request
     Threads,
+    /// Event loops on io_uring
+    #[value(name = "io_uring")]
+    IoUring,
 }
 
 /// Run a simple benchmark on an image.
@@ -50,13 +63,15 @@ enum Aio {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   quod bench disk.qed                               75000 reads of 4 KiB, 64 in parallel
+  quod bench -t none -c 20000 disk.qed              the same past the page cache, fewer
   quod bench -w -S 64k disk.qed                     writes, each into a cluster of its own
   quod bench -w -s 8k -d 8 --flush-interval 8 --random 1 --output json disk.qed")]
 pub(crate) struct Args {
     /// The format of FILE: qed or raw; told by its first bytes when not given
     #[arg(short, long, value_name = "FMT")]
     format: Option<String>,
-    /// Cache mode: writeback, or writethrough, where each write is made durable
+    /// Cache mode: writeback; writethrough, where each write is made durable; none and directsync, the same past the page
+    /// cache of the system (O_DIRECT)
     #[arg(short = 't', long, value_name = "MODE", value_parser = CACHE_MODES, default_value = "writeback")]
     cache: String,
     /// Number of requests
@@ -75,7 +90,7 @@ pub(crate) struct Args {
     #[arg(short = 'S', long, value_name = "STEP")]
     step_size: Option<String>,
     /// How requests reach the kernel
-    #[arg(short = 'i', long, value_enum, default_value = "threads")]
+    #[arg(short = 'i', long, value_enum, default_value = "auto")]
     aio: Aio,
     /// Taken for compatibility
     #[arg(short, long)]
@@ -98,7 +113,8 @@ pub(crate) struct Args {
     /// Let another process have FILE open for writing; not with -w
     #[arg(short = 'U', long, conflicts_with = "write")]
     force_share: bool,
-    /// Threads that send requests, each one at a time: as many as DEPTH, but 64 at most, when not given
+    /// Threads that send requests: one event loop when not given; with -i threads, where each sends one at a time, as many as
+    /// DEPTH, but 64 at most
     #[arg(long, value_name = "COUNT")]
     threads: Option<String>,
     /// Send requests to places drawn by this seed, whole steps apart, in the place of one after the other
@@ -115,13 +131,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
-    let work = args.work()?;
+    let (page_cache, fua) = args.cache_mode()?;
+    let work = args.work(fua)?;
     let access = match (args.write, args.force_share) {
         (true, _) => Access::Write,
         (false, false) => Access::Read,
         (false, true) => Access::ReadShared,
     };
-    let opener = CountedOpener::default();
+    let opener = CountedOpener::over(LoopOpener { aio: args.aio()?, page_cache });
     let target = Target::new(&args.file, args.format.as_deref(), access);
     let image = quod::block_on(target.open_file(&opener, &args.tuning))?;
     let stop = stop_flag()?;
@@ -144,9 +161,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn run_on(work: &Work, image: &Image<Counted>, stop: &AtomicBool) -> anyhow::Result<Ran> {
+fn run_on(work: &Work, image: &Image<Counted>, stop: &Arc<AtomicBool>) -> anyhow::Result<Ran> {
     let _keeper = if image.is_writable() { Some(Keeper::start(image)?) } else { None };
-    work.run(image, stop)
+    runner::run(work, image, stop)
 }
 
 /// Raised by Ctrl-C, SIGTERM or SIGHUP; later ones change nothing, so that a second Ctrl-C does not leave the image open.
@@ -159,22 +176,42 @@ fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 impl Args {
-    fn work(&self) -> anyhow::Result<Work> {
+    fn cache_mode(&self) -> anyhow::Result<(PageCache, Fua)> {
+        Ok(match self.cache.as_str() {
+            "writeback" => (PageCache::Used, Fua::No),
+            "writethrough" => (PageCache::Used, Fua::Yes),
+            "none" => (PageCache::Bypassed, Fua::No),
+            "directsync" => (PageCache::Bypassed, Fua::Yes),
+            other => bail!(
+                "-t {other}: every flush is carried out here; use writeback, writethrough, none or directsync"
+            ),
+        })
+    }
+
+    fn aio(&self) -> anyhow::Result<quod_storage::Aio> {
+        Ok(match self.aio {
+            Aio::Auto => quod_storage::Aio::Auto,
+            Aio::Threads => quod_storage::Aio::Threads,
+            Aio::IoUring => {
+                let runtime = Runtime::new().context("there is no event loop here")?;
+                if runtime.driver_type() != DriverType::IoUring {
+                    bail!("-i io_uring: the kernel offers none here; use auto or threads");
+                }
+                quod_storage::Aio::IoUring
+            }
+        })
+    }
+
+    fn work(&self, fua: Fua) -> anyhow::Result<Work> {
+        let loops = self.aio != Aio::Threads;
         let request = size("buffer size", &self.buffer_size, 1, MOST)?;
-        let depth = count("queue depth", &self.depth, 1, MOST)?;
+        let depth = count("queue depth", &self.depth, 1, if loops { MOST_ON_LOOPS } else { MOST })?;
         let step = match &self.step_size {
             Some(text) => size("step size", text, 0, MOST)?,
             None => 0,
         };
         // As with the reference, no step is a whole request.
         let step = if step == 0 { request } else { step };
-        let fua = match self.cache.as_str() {
-            "writeback" => Fua::No,
-            "writethrough" => Fua::Yes,
-            other => bail!(
-                "-t {other}: there is no O_DIRECT here, and every flush is carried out; use writeback or writethrough"
-            ),
-        };
         let interval = match &self.flush_interval {
             Some(_) if !self.write => bail!("--flush-interval is only available in write tests"),
             Some(text) => Some(count("flush interval", text, 0, MOST)?).filter(|interval| *interval > 0),
@@ -186,13 +223,14 @@ impl Args {
         let pattern = count("pattern byte", &self.pattern, 0, u8::MAX.into())?;
         let threads = match &self.threads {
             Some(text) => count("number of threads", text, 1, MOST_THREADS)?.min(depth),
+            None if loops => 1,
             None => depth.min(THREADS),
         };
         let offset = size("offset", &self.offset, 0, i64::MAX as u64)?;
         let places = Places { offset, size: request, step, seed: self.random };
         let count = count("request count", &self.count, 1, MOST)?;
         let kind = if self.write { Kind::Write { pattern: pattern as u8, fua } } else { Kind::Read };
-        Ok(Work { kind, places, count, depth, threads, interval, drains: !self.no_drain })
+        Ok(Work { kind, places, count, depth, threads, loops, interval, drains: !self.no_drain })
     }
 }
 

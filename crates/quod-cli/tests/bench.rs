@@ -149,7 +149,7 @@ fn a_guest_s_flush_costs_two_flushes_and_none_where_nothing_is_pending() {
     let args = ["-w", "-c", "64", "-d", "8", "-S", "64k", "--flush-interval", "8"];
     let grouped = number(&figures(&overlay(), &args), "/file/flushes");
     assert!((16.0..=18.0).contains(&grouped), "eight flushes: {grouped}");
-    let through = [&args[..], &["--commit", "through", "--threads", "1"]].concat();
+    let through = [&args[..], &["--commit", "through", "-i", "threads", "--threads", "1"]].concat();
     assert!(number(&figures(&overlay(), &through), "/file/flushes") >= 64.0, "one for each first write");
 }
 
@@ -177,11 +177,37 @@ fn figures_are_complete_and_plausible() {
 #[test]
 fn what_it_cannot_measure_it_refuses() {
     let room = empty();
-    room.quod(&["bench", "-t", "none", "disk.qed"]).exits(1).tells("there is no O_DIRECT here");
-    room.quod(&["bench", "-i", "io_uring", "disk.qed"]).exits(1).tells("io_uring");
+    room.quod(&["bench", "-t", "unsafe", "disk.qed"]).exits(1).tells("every flush is carried out here");
+    room.quod(&["bench", "-i", "native", "disk.qed"])
+        .exits(1)
+        .tells("[possible values: auto, threads, io_uring]");
+    room.quod(&["bench", "-d", "5000", "disk.qed"]).exits(1).tells("Must be between 1 and 4096");
     room.quod(&["bench", "nbd://localhost/x"]).exits(1).tells("it must be a local file");
     room.quod(&["bench", "-w", "-U", "disk.qed"]).exits(1).tells("cannot be used with");
     room.quod(&["bench", "missing.qed"]).exits(1).tells("Could not open 'missing.qed'");
+}
+
+/// Whichever way requests go, what they write is what the peer reads, and what they read fails where the image ends.
+#[test]
+fn every_way_to_the_kernel_does_the_same() {
+    for aio in ["auto", "threads", "io_uring"] {
+        for cache in ["writeback", "writethrough", "none", "directsync"] {
+            // On a disk: O_DIRECT in memory proves little.
+            let room = overlay();
+            let how = ["-f", "qed", "-i", aio, "-t", cache, "-d", "8", "--threads", "2"];
+            let writes = ["bench", "-w", "-c", "200", "-s", "9k", "-S", "200k", "--pattern", "7"];
+            room.quod(&[&writes[..], &how, &["disk.qed"]].concat()).exits(0);
+            room.quod(&[&["bench", "-c", "999", "-S", "61k"], &how[..], &["disk.qed"]].concat()).exits(0);
+            let read = |at: u64| format!("read -P 7 {} 9k", at * (200 << 10));
+            let reads = (0..200).map(read).flat_map(|command| ["-c".to_owned(), command]);
+            let reads: Vec<String> = reads.collect();
+            let reads: Vec<&str> =
+                ["-f", "qed"].into_iter().chain(reads.iter().map(String::as_str)).collect();
+            let seen = room.peer("qemu-io", &[&reads[..], &["disk.qed"]].concat()).exits(0);
+            assert!(!seen.out.contains("failed"), "{aio} {cache}: {}", seen.out);
+            room.peer("qemu-img", &["check", "-f", "qed", "disk.qed"]).exits(0);
+        }
+    }
 }
 
 /// Ctrl-C ends it in order: what was written is there, and nothing is left to repair.

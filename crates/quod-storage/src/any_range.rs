@@ -10,6 +10,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_lock::RwLock;
 
@@ -27,12 +28,14 @@ pub struct AnyRange<S> {
     alignment: Alignment,
     /// Taken alone by who reads blocks to write them back, and by who moves the end; shared by other changes.
     changes: Arc<RwLock<()>>,
+    /// Where the file's end has been seen. It is not before that unless others cut the file.
+    seen_end: Arc<AtomicU64>,
 }
 
 impl<S: Storage> AnyRange<S> {
     /// Turns what is asked into what `inner` takes.
     pub fn of(inner: S) -> Self {
-        AnyRange { alignment: inner.alignment(), inner, changes: Arc::default() }
+        AnyRange { alignment: inner.alignment(), inner, changes: Arc::default(), seen_end: Arc::default() }
     }
 
     /// What takes whole blocks.
@@ -77,6 +80,23 @@ impl<S: Storage> AnyRange<S> {
             0 if whole > 0 => (whole, true),
             inside => ((block - inside).min(end - at), false),
         }
+    }
+
+    /// Where a range ends that must lie inside the file. The file is not asked for what is known.
+    async fn end_inside(&self, at: u64, len: u64) -> io::Result<u64> {
+        let end = at.checked_add(len).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if end > self.seen_end.load(Ordering::Relaxed) {
+            // While the end moves, what is learnt of it is not kept.
+            let unmoved = self.changes.try_read();
+            let length = self.inner.length().await?;
+            if unmoved.is_some() {
+                self.seen_end.store(length, Ordering::Relaxed);
+            }
+            if end > length {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(end)
     }
 
     /// Changes a part of one block of a file of so many bytes.
@@ -158,9 +178,7 @@ impl<S: Storage> Storage for AnyRange<S> {
         if len == 0 {
             return Ok(into);
         }
-        let length = self.inner.length().await?;
-        let end = at.checked_add(len).filter(|end| *end <= length);
-        let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = self.end_inside(at, len).await?;
         if self.fits(at, &into) {
             return self.inner.read_at(at, into).await;
         }
@@ -198,7 +216,11 @@ impl<S: Storage> Storage for AnyRange<S> {
     }
 
     async fn set_len(&self, len: u64, held: Held) -> io::Result<()> {
-        let held = if self.takes_any() { held } else { self.admit_alone(held).await };
+        if self.takes_any() {
+            return self.inner.set_len(len, held).await;
+        }
+        let held = self.admit_alone(held).await;
+        self.seen_end.fetch_min(len, Ordering::Relaxed);
         self.inner.set_len(len, held).await
     }
 

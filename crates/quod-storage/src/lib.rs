@@ -14,6 +14,7 @@ mod buffer;
 mod buffers;
 mod calls;
 mod file;
+mod flushes;
 mod lock;
 mod loop_file;
 mod memory;

@@ -4,20 +4,16 @@
 //! caller wants, by what the file system can do, and by what is quicker. It may be used from any thread; on one without an
 //! event loop all operations block.
 //!
-//! Invariant: when a flush fails whose future was dropped, the next one fails.
-//!
-//! Absent on purpose: the operations (`calls.rs`, `ring.rs`), and ranges that are not whole blocks (`any_range.rs`).
+//! Absent on purpose: the operations (`calls.rs`, `ring.rs`), what becomes of a flush that is not awaited (`flushes.rs`), and
+//! ranges that are not whole blocks (`any_range.rs`).
 
 use std::io;
-use std::mem;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use async_lock::MutexGuardArc;
-use compio::runtime::spawn;
-use event_listener::{Event, listener};
 use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
 
+use crate::flushes::Flushes;
 use crate::lock::Locked;
 use crate::{
     Access, Alignment, AnyRange, Buffer, Buffers, Existing, Extent, FileId, Held, MEMORY_ALIGNMENT, Opener,
@@ -133,9 +129,9 @@ impl Storage for LoopFile {
     }
 
     async fn flush(&self, held: Held) -> io::Result<()> {
-        let turn = self.flushes.turn.lock_arc().await;
+        let turn = self.flushes.turn().await;
         let flushed = match self.flush == Way::Ring && ring::is_here() {
-            true => self.flushes.begin(&self.file, turn, held).over().await,
+            true => turn.begin(ring::flush(Arc::clone(&self.file)), held).over().await,
             false => calls::flush(&self.file),
         };
         // What failed for nobody had its turn before.
@@ -164,120 +160,6 @@ impl Storage for LoopFile {
 
     fn alignment(&self) -> Alignment {
         self.alignment
-    }
-}
-
-/// The flushes of a file by the ring, one at a time.
-#[derive(Debug, Default)]
-struct Flushes {
-    turn: Arc<async_lock::Mutex<()>>,
-    /// Why one failed that nobody waited for any more.
-    owed: Mutex<Option<io::Error>>,
-}
-
-impl Flushes {
-    /// Begins a flush, which goes on to its end by itself.
-    fn begin(self: &Arc<Self>, file: &Arc<Locked>, turn: MutexGuardArc<()>, held: Held) -> Waiter {
-        let flight = Arc::<Flight>::default();
-        let landing = Landing {
-            outcome: Err(io::Error::other("a flush was cut off with its event loop")),
-            flight: Arc::clone(&flight),
-            flushes: Arc::clone(self),
-            _held: held,
-            _turn: turn,
-        };
-        let file = Arc::clone(file);
-        spawn(async move { landing.with(ring::flush(file).await) }).detach();
-        Waiter { flight, flushes: Arc::clone(self) }
-    }
-
-    fn owe(&self, outcome: io::Result<()>) {
-        if let Err(error) = outcome {
-            *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        }
-    }
-
-    fn take_owed(&self) -> Option<io::Error> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// One flush.
-#[derive(Debug, Default)]
-struct Flight {
-    state: Mutex<State>,
-    landed: Event,
-}
-
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    UnderWay,
-    Over(io::Result<()>),
-    /// Its outcome was taken, or nobody waits for it.
-    Unwatched,
-}
-
-impl Flight {
-    fn change(&self, to: State) -> State {
-        mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), to)
-    }
-}
-
-/// What happens when a flush is over, or its event loop is. Holds what is to be held until then.
-struct Landing {
-    outcome: io::Result<()>,
-    flight: Arc<Flight>,
-    flushes: Arc<Flushes>,
-    _held: Held,
-    _turn: MutexGuardArc<()>,
-}
-
-impl Landing {
-    fn with(mut self, outcome: io::Result<()>) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        let outcome = mem::replace(&mut self.outcome, Ok(()));
-        let mut state = self.flight.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match *state {
-            State::Unwatched => self.flushes.owe(outcome),
-            State::UnderWay | State::Over(_) => *state = State::Over(outcome),
-        }
-        drop(state);
-        self.flight.landed.notify(1);
-    }
-}
-
-/// Who waits for a flush.
-struct Waiter {
-    flight: Arc<Flight>,
-    flushes: Arc<Flushes>,
-}
-
-impl Waiter {
-    async fn over(self) -> io::Result<()> {
-        loop {
-            listener!(self.flight.landed => landed);
-            match self.flight.change(State::UnderWay) {
-                State::Over(outcome) => {
-                    self.flight.change(State::Unwatched);
-                    return outcome;
-                }
-                State::UnderWay | State::Unwatched => landed.await,
-            }
-        }
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        if let State::Over(outcome) = self.flight.change(State::Unwatched) {
-            self.flushes.owe(outcome);
-        }
     }
 }
 

@@ -168,6 +168,10 @@ fn a_read_past_the_end_is_an_error() {
             assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{at} {len}");
         }
         assert_eq!(bytes.read(0, &[50, 50]).unwrap(), [1; 100]);
+        bytes.write(0, &[&[1; 9000]]).unwrap();
+        assert_eq!(bytes.read(4096, &[4096]).unwrap(), [1; 4096]);
+        bytes.set_len(8191);
+        assert_eq!(bytes.read(4096, &[4096]).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
     });
 }
 

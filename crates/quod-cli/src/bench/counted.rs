@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quod_storage::{
-    Access, Alignment, Buffers, Existing, Extent, FileId, FileOpener, FileStorage, Held, Opener, Storage,
+    Access, Alignment, AnyRange, Buffers, Existing, Extent, FileId, Held, LoopFile, LoopOpener, Opener,
+    Storage,
 };
 use serde::Serialize;
 
@@ -58,14 +59,24 @@ fn add(counter: &AtomicU64, amount: u64) {
 }
 
 /// Opens files that count.
-#[derive(Default)]
 pub(super) struct CountedOpener {
+    opener: LoopOpener,
     opened_top: AtomicBool,
     top: Arc<Counters>,
     below: Arc<Counters>,
 }
 
 impl CountedOpener {
+    /// Counts what is asked of the files that `opener` opens.
+    pub(super) fn over(opener: LoopOpener) -> Self {
+        CountedOpener {
+            opener,
+            opened_top: AtomicBool::new(false),
+            top: Arc::default(),
+            below: Arc::default(),
+        }
+    }
+
     /// What was asked of the file that was opened first: the image.
     pub(super) fn top(&self) -> Counts {
         self.top.counts()
@@ -76,7 +87,7 @@ impl CountedOpener {
         self.below.counts()
     }
 
-    fn counted(&self, inner: FileStorage) -> Counted {
+    fn counted(&self, inner: AnyRange<LoopFile>) -> Counted {
         let is_below = self.opened_top.swap(true, Ordering::Relaxed);
         Counted { inner, counters: Arc::clone(if is_below { &self.below } else { &self.top }) }
     }
@@ -86,22 +97,22 @@ impl Opener for CountedOpener {
     type Storage = Counted;
 
     async fn open(&self, name: &Path, access: Access) -> io::Result<Counted> {
-        FileOpener.open(name, access).await.map(|file| self.counted(file))
+        self.opener.open(name, access).await.map(|file| self.counted(file))
     }
 
     async fn create(&self, name: &Path, existing: Existing) -> io::Result<Counted> {
-        FileOpener.create(name, existing).await.map(|file| self.counted(file))
+        self.opener.create(name, existing).await.map(|file| self.counted(file))
     }
 
     async fn identify(&self, name: &Path) -> io::Result<FileId> {
-        FileOpener.identify(name).await
+        self.opener.identify(name).await
     }
 }
 
 /// A file that counts.
 #[derive(Clone, Debug)]
 pub(super) struct Counted {
-    inner: FileStorage,
+    inner: AnyRange<LoopFile>,
     counters: Arc<Counters>,
 }
 

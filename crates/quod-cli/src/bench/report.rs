@@ -11,7 +11,8 @@ use quod::CacheStats;
 use serde::Serialize;
 
 use super::counted::Counts;
-use super::work::{Kind, Ran, Work};
+use super::runner::Ran;
+use super::work::{Kind, Work};
 use crate::json;
 use crate::output::OutputFormat;
 
@@ -54,8 +55,8 @@ struct Figures {
     seconds: f64,
     close_seconds: f64,
     operations_per_second: f64,
-    latency_us: Latencies,
-    flush_latency_us: Option<Latencies>,
+    latency_us: Quantiles,
+    flush_latency_us: Option<Quantiles>,
     cache: Cache,
     file: Counts,
     backing: Counts,
@@ -64,7 +65,7 @@ struct Figures {
 
 /// Microseconds.
 #[derive(Serialize)]
-struct Latencies {
+struct Quantiles {
     p50: f64,
     p99: f64,
     #[serde(rename = "p99.9")]
@@ -72,10 +73,10 @@ struct Latencies {
     max: f64,
 }
 
-impl Latencies {
+impl Quantiles {
     fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        Latencies { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: histogram.max() as f64 / 1000.0 }
+        Quantiles { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: histogram.max() as f64 / 1000.0 }
     }
 }
 
@@ -103,6 +104,7 @@ impl Report<'_> {
     fn figures(&self, seconds: f64) -> Figures {
         let Report { work, ran, file, below, cache, .. } = self;
         let bytes = work.count * work.places.size;
+        let flushes = &ran.latencies.flushes;
         let writes = matches!(work.kind, Kind::Write { .. });
         Figures {
             operations: work.count,
@@ -110,8 +112,8 @@ impl Report<'_> {
             seconds,
             close_seconds: self.close_seconds,
             operations_per_second: work.count as f64 / seconds,
-            latency_us: Latencies::of(&ran.latencies),
-            flush_latency_us: (!ran.flush_latencies.is_empty()).then(|| Latencies::of(&ran.flush_latencies)),
+            latency_us: Quantiles::of(&ran.latencies.requests),
+            flush_latency_us: (!flushes.is_empty()).then(|| Quantiles::of(flushes)),
             cache: Cache {
                 hits: cache.hits,
                 misses: cache.misses,
