@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use event_listener::Event;
-use quod::storage::{Access, FileOpener, FileStorage};
+use quod::storage::{Access, FileOpener, LoopOpener};
 use quod::{Image, OpenOptions, Repair, block_on, check};
+use quod_export::nbd::Disk;
 use quod_export::nbd::{ExportOptions, Server, ServerOptions, Summary};
 use quod_nbd::*;
 
@@ -70,7 +71,7 @@ struct Files {
 /// A server for one input.
 struct Served {
     files: Files,
-    images: [Image<FileStorage>; 2],
+    images: [Disk; 2],
     address: SocketAddr,
     stop: Arc<Event>,
     thread: std::thread::JoinHandle<Summary>,
@@ -130,8 +131,9 @@ impl Served {
     }
 }
 
-fn open(path: &Path) -> Image<FileStorage> {
-    block_on(Image::open(&FileOpener, path, &OpenOptions::new(Access::Write))).expect("it is an image")
+fn open(path: &Path) -> Disk {
+    block_on(Image::open(&LoopOpener::default(), path, &OpenOptions::new(Access::Write)))
+        .expect("it is an image")
 }
 
 /// A client that keeps to the rules.

@@ -19,14 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow, bail};
-use compio::driver::DriverType;
-use compio::runtime::Runtime;
+use anyhow::{anyhow, bail};
 use quod::{Fua, Image, Keeper};
 use quod_language::{CACHE_MODES, parse_size};
-use quod_storage::{Access, LoopOpener, PageCache};
+use quod_storage::Access;
 use signal_hook::flag;
 
+use crate::kernel::{self, Aio};
 use crate::open::{Target, Tuning};
 use crate::output::{self, OutputFormat};
 use crate::signals;
@@ -44,18 +43,6 @@ const MOST_THREADS: u64 = 1024;
 
 /// The largest depth on event loops, where each request has memory of its own.
 const MOST_ON_LOOPS: u64 = 4096;
-
-/// How requests reach the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Aio {
-    /// Event loops on io_uring, and blocking calls for what is in the page cache
-    Auto,
-    /// Blocking system calls, each on the thread of its request
-    Threads,
-    /// Event loops on io_uring
-    #[value(name = "io_uring")]
-    IoUring,
-}
 
 /// Run a simple benchmark on an image.
 ///
@@ -131,14 +118,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
-    let (page_cache, fua) = args.cache_mode()?;
+    let (page_cache, fua) = kernel::cache_mode("-t", &args.cache)?;
     let work = args.work(fua)?;
     let access = match (args.write, args.force_share) {
         (true, _) => Access::Write,
         (false, false) => Access::Read,
         (false, true) => Access::ReadShared,
     };
-    let opener = CountedOpener::over(LoopOpener { aio: args.aio()?, page_cache });
+    let opener = CountedOpener::over(args.aio.opener(page_cache)?);
     let target = Target::new(&args.file, args.format.as_deref(), access);
     let image = quod::block_on(target.open_file(&opener, &args.tuning))?;
     let stop = stop_flag()?;
@@ -176,32 +163,6 @@ fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 impl Args {
-    fn cache_mode(&self) -> anyhow::Result<(PageCache, Fua)> {
-        Ok(match self.cache.as_str() {
-            "writeback" => (PageCache::Used, Fua::No),
-            "writethrough" => (PageCache::Used, Fua::Yes),
-            "none" => (PageCache::Bypassed, Fua::No),
-            "directsync" => (PageCache::Bypassed, Fua::Yes),
-            other => bail!(
-                "-t {other}: every flush is carried out here; use writeback, writethrough, none or directsync"
-            ),
-        })
-    }
-
-    fn aio(&self) -> anyhow::Result<quod_storage::Aio> {
-        Ok(match self.aio {
-            Aio::Auto => quod_storage::Aio::Auto,
-            Aio::Threads => quod_storage::Aio::Threads,
-            Aio::IoUring => {
-                let runtime = Runtime::new().context("there is no event loop here")?;
-                if runtime.driver_type() != DriverType::IoUring {
-                    bail!("-i io_uring: the kernel offers none here; use auto or threads");
-                }
-                quod_storage::Aio::IoUring
-            }
-        })
-    }
-
     fn work(&self, fua: Fua) -> anyhow::Result<Work> {
         let loops = self.aio != Aio::Threads;
         let request = size("buffer size", &self.buffer_size, 1, MOST)?;

@@ -15,6 +15,7 @@ mod create;
 mod info;
 mod io;
 mod json;
+mod kernel;
 mod make;
 mod man;
 mod map;

@@ -8,10 +8,10 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use quod::CreateOptions;
+use quod::{CreateOptions, Image};
 use quod_storage::{Existing, FileOpener, FileStorage, Held, Opener, Storage};
 
-use crate::open::{Disk, sentence, system_sentence};
+use crate::open::{sentence, system_sentence};
 
 /// Why an image was not made.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl NotMade {
 /// # Errors
 /// `FILE: ...`
 pub(crate) async fn make_qed(file: &Path, options: &CreateOptions) -> Result<(), NotMade> {
-    let made = Disk::create(&FileOpener, file, options).await;
+    let made = Image::create(&FileOpener, file, options).await;
     made.map_err(|error| {
         let why = sentence(file, &error);
         let why = match why.strip_prefix("the file cannot be made: ") {

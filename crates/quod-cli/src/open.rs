@@ -12,12 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 use quod::{CommitPolicy, Error, ErrorKind, Format, Image, OpenOptions};
 use quod_language::parse_size;
-use quod_storage::{Access, FileStorage, Opener};
+use quod_storage::{Access, Opener};
 
 use crate::place::{self, AnyDisk, Places};
-
-/// An open image in a local file.
-pub(crate) type Disk = Image<FileStorage>;
 
 /// The one image that a verb is about.
 #[derive(Debug, clap::Args)]

@@ -19,12 +19,18 @@ mod welcome;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use quod::Fua;
 use quod_export::nbd::{Server, ServerOptions, Summary, Tls};
+use quod_language::CACHE_MODES;
+use quod_storage::LoopOpener;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::kernel::{self, Aio};
 use crate::open::Tuning;
 use crate::output;
 use images::Opened;
@@ -92,6 +98,16 @@ pub(crate) struct Args {
     /// Write the number of this process to a file once clients are answered; it goes at the end
     #[arg(long, value_name = "PATH")]
     pid_file: Option<PathBuf>,
+    /// Threads that serve, with the connections spread over them; as many as there are processors, but 4 at most, when not
+    /// given
+    #[arg(long, value_name = "NUM")]
+    threads: Option<NonZero<u8>>,
+    /// How requests reach the kernel
+    #[arg(long, value_name = "MODE", value_enum, default_value = "auto")]
+    aio: Aio,
+    /// Cache mode: writeback, or none, which is past the page cache of the system (O_DIRECT)
+    #[arg(long, value_name = "MODE", value_parser = CACHE_MODES, default_value = "writeback")]
+    cache: String,
     #[command(flatten)]
     tuning: Tuning,
     /// Make an empty disk of this size of each FILE that is missing or empty
@@ -110,11 +126,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let inherited = listen::inherited()?;
     raise_limit_of_files();
     let stop = Stop::listen().context("Signals cannot be received")?;
+    let opener = opener(args)?;
     let named = images::named(args)?;
     let tls = args.tls.resolve()?;
     // Before anything is made: a server needs a place to be found at.
     let places = Places::resolve(args, inherited, &named)?;
-    let images = images::open_all(args, named)?;
+    let images = images::open_all(args, opener, named)?;
     let mut pid_file = None;
     let served = serve(args, &images, places, tls, &stop, &mut pid_file);
     // Nobody may be reading what is printed from here on: the locks are let go first.
@@ -122,6 +139,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let code = ending::tell(ending::judge(served, closed, args.read_only));
     drop(pid_file);
     Ok(code)
+}
+
+/// Opens files the way that was asked for.
+fn opener(args: &Args) -> anyhow::Result<LoopOpener> {
+    match kernel::cache_mode("--cache", &args.cache)? {
+        (page_cache, Fua::No) => args.aio.opener(page_cache),
+        (_, Fua::Yes) => bail!(
+            "--cache {}: clients say which writes must be durable at once (FUA); use writeback or none",
+            args.cache
+        ),
+    }
+}
+
+/// Threads where nobody says how many.
+fn usual_threads() -> NonZero<usize> {
+    let most = const { NonZero::new(4).unwrap() };
+    thread::available_parallelism().map_or(NonZero::<usize>::MIN, |processors| processors.min(most))
 }
 
 /// Takes as many open files as this process may have: every client is one. The usual limit is there for programs that
@@ -142,6 +176,7 @@ fn serve(
     pid_file: &mut Option<PidFile>,
 ) -> anyhow::Result<Summary> {
     let mut options = ServerOptions::default();
+    options.threads = args.threads.map_or_else(usual_threads, NonZero::from);
     options.tls = tls;
     options.once = args.once;
     options.shared = args.shared;

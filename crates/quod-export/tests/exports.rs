@@ -7,7 +7,7 @@ mod support;
 use quod::{CreateOptions, Image, OpenOptions, block_on};
 use quod_export::nbd::{ExportOptions, NameTaken, Server, ServerOptions};
 use quod_nbd::*;
-use quod_storage::{Access, FileOpener};
+use quod_storage::{Access, LoopOpener};
 use support::{Client, Served, named};
 
 /// A client of the export of that name.
@@ -76,8 +76,9 @@ fn what_one_export_refuses_another_may_take() {
 fn a_name_is_given_once() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("disk.qed");
-    block_on(Image::create(&FileOpener, &file, &CreateOptions::new(1 << 20))).unwrap();
-    let image = block_on(Image::open(&FileOpener, &file, &OpenOptions::new(Access::Read))).unwrap();
+    block_on(Image::create(&LoopOpener::default(), &file, &CreateOptions::new(1 << 20))).unwrap();
+    let image =
+        block_on(Image::open(&LoopOpener::default(), &file, &OpenOptions::new(Access::Read))).unwrap();
     let mut server = Server::new(ServerOptions::default());
     server.export(image.clone(), ExportOptions::default()).unwrap();
     server.export(image.clone(), named("a")).unwrap();

@@ -24,6 +24,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::Buffers;
 use crate::calls::MAX_VECTORS;
+use crate::ring::Counted;
 
 /// What every allocation's address is a multiple of, in bytes: enough for O_DIRECT on any common device.
 pub const MEMORY_ALIGNMENT: usize = 4096;
@@ -157,6 +158,8 @@ pub(crate) struct Rest {
     pub(crate) buffers: Buffers,
     /// Bytes that are done.
     pub(crate) done: usize,
+    /// Counts as long as the kernel may work on it.
+    pub(crate) _counted: Counted,
 }
 
 impl Rest {

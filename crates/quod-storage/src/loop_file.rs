@@ -54,7 +54,7 @@ enum Way {
 
 /// A local regular file for event loops. Cheap to clone; the file and its locks go with the last clone.
 ///
-/// Keep an event loop until all that was asked on it has ended, or the kernel may go on without it.
+/// Before an event loop ends, await [`ring_is_idle`](crate::ring_is_idle) on it.
 #[derive(Clone, Debug)]
 pub struct LoopFile {
     file: Arc<Locked>,

@@ -1,11 +1,13 @@
 //! Reads, writes and flushes of a file through the event loop of the thread that asks: io_uring, by compio.
 //!
 //! Invariant: the kernel has the buffers until it is done with them, and what they hold as long, also when the future is
-//! dropped.
+//! dropped. [`ring_is_idle`] tells when it has none any more.
 //!
 //! Absent on purpose: files and buffers that are registered with the ring, which compio has no operations for.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use compio::BufResult;
@@ -13,10 +15,50 @@ use compio::buf::IntoInner;
 use compio::driver::op::{ReadAt, ReadVectoredAt, Sync, WriteAt, WriteVectoredAt};
 use compio::driver::{DriverType, OpCode};
 use compio::runtime::{Runtime, submit};
+use event_listener::{Event, listener};
 
 use crate::Buffers;
 use crate::buffer::Rest;
 use crate::lock::Locked;
+
+/// The operations of this thread that the kernel has yet to end.
+#[derive(Default)]
+struct UnderWay {
+    count: Cell<usize>,
+    ended: Event,
+}
+
+thread_local! {
+    static UNDER_WAY: Rc<UnderWay> = Rc::default();
+}
+
+/// One of them.
+pub(crate) struct Counted(Rc<UnderWay>);
+
+impl Counted {
+    fn new() -> Self {
+        let all = UNDER_WAY.with(Rc::clone);
+        all.count.set(all.count.get() + 1);
+        Counted(all)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        self.0.ended.notify(usize::MAX);
+    }
+}
+
+/// Waits until all that was asked of files on this thread's event loop is over, also what nobody awaits any more. To be
+/// awaited before the loop ends: the kernel does not wait for it, and would go on in memory that is no longer there.
+pub async fn ring_is_idle() {
+    let all = UNDER_WAY.with(Rc::clone);
+    while all.count.get() > 0 {
+        listener!(all.ended => ended);
+        ended.await;
+    }
+}
 
 /// Whether this thread runs an event loop on io_uring.
 pub(crate) fn is_here() -> bool {
@@ -32,7 +74,7 @@ pub(crate) async fn read(
     done: usize,
     block: u64,
 ) -> io::Result<Buffers> {
-    let mut rest = Rest { buffers: into, done };
+    let mut rest = Rest { buffers: into, done, _counted: Counted::new() };
     while !rest.is_empty() {
         let (fd, from) = (Arc::clone(file), at + rest.done as u64);
         let outcome;
@@ -52,7 +94,7 @@ pub(crate) async fn read(
 
 /// Writes `from` at `at`.
 pub(crate) async fn write(file: &Arc<Locked>, at: u64, from: Buffers) -> io::Result<Buffers> {
-    let mut rest = Rest { buffers: from, done: 0 };
+    let mut rest = Rest { buffers: from, done: 0, _counted: Counted::new() };
     while !rest.is_empty() {
         let (fd, to) = (Arc::clone(file), at + rest.done as u64);
         let outcome;
@@ -72,6 +114,7 @@ pub(crate) async fn write(file: &Arc<Locked>, at: u64, from: Buffers) -> io::Res
 
 /// Not asked again when it is interrupted: whether what it covered is still dirty is then unknown.
 pub(crate) async fn flush(file: Arc<Locked>) -> io::Result<()> {
+    let _counted = Counted::new();
     let BufResult(outcome, _) = submit(Sync::new(file, true)).await;
     outcome.map(drop)
 }

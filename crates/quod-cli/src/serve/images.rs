@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use quod::{CreateOptions, Format};
-use quod_export::nbd::ExportOptions;
+use quod_export::nbd::{Disk, ExportOptions};
 use quod_language::parse_size;
-use quod_storage::{Access, Existing, FileOpener};
+use quod_storage::{Access, Existing, LoopOpener};
 
 use super::{Args, say};
 use crate::make::{make_qed, make_raw};
-use crate::open::{Disk, Target, format_named, name_of};
+use crate::open::{Target, format_named, name_of};
 use crate::sizes::ThreeDigits;
 
 /// Bytes of an export's name, and of what is told about it, that the protocol allows.
@@ -106,11 +106,11 @@ fn parse_export(text: &OsStr) -> anyhow::Result<Named> {
 ///
 /// # Errors
 /// When one cannot be opened; those that were are closed by then.
-pub(super) fn open_all(args: &Args, named: Vec<Named>) -> anyhow::Result<Vec<Opened>> {
+pub(super) fn open_all(args: &Args, opener: LoopOpener, named: Vec<Named>) -> anyhow::Result<Vec<Opened>> {
     let create = args.create.as_deref().map(size).transpose()?;
     let mut opened = Vec::with_capacity(named.len());
     for Named { name, file } in named {
-        match open(args, &file, create, &opened) {
+        match open(args, &opener, &file, create, &opened) {
             Ok(disk) => opened.push(Opened { name, file, disk }),
             Err(error) => {
                 for (image, closed) in close_all(opened) {
@@ -128,7 +128,13 @@ pub(super) fn open_all(args: &Args, named: Vec<Named>) -> anyhow::Result<Vec<Ope
     Ok(opened)
 }
 
-fn open(args: &Args, file: &Path, create: Option<u64>, opened: &[Opened]) -> anyhow::Result<Disk> {
+fn open(
+    args: &Args,
+    opener: &LoopOpener,
+    file: &Path,
+    create: Option<u64>,
+    opened: &[Opened],
+) -> anyhow::Result<Disk> {
     if let Some(size) = create {
         create_if_missing(args.format.as_deref(), file, size)?;
     }
@@ -146,7 +152,7 @@ fn open(args: &Args, file: &Path, create: Option<u64>, opened: &[Opened]) -> any
     // With `--create` the caller has said what the file is.
     let format = args.format.as_deref().or(create.map(|_| name_of(Format::Qed)));
     let target = Target::new(file, format, access);
-    quod::block_on(target.open_file(&FileOpener, &args.tuning))
+    quod::block_on(target.open_file(opener, &args.tuning))
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

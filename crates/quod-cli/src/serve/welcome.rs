@@ -8,9 +8,7 @@
 
 use std::path::Path;
 
-use quod::Image;
-use quod_export::nbd::Address;
-use quod_storage::FileStorage;
+use quod_export::nbd::{Address, Disk};
 
 use super::address::{Target, quoted};
 use super::images::Opened;
@@ -86,7 +84,7 @@ fn place(address: &Address) -> String {
     }
 }
 
-fn about(disk: &Image<FileStorage>) -> String {
+fn about(disk: &Disk) -> String {
     let mode = if disk.is_writable() { "" } else { ", read-only" };
     format!("{}, {}{mode}", ThreeDigits(disk.size()), name_of(disk.format()))
 }

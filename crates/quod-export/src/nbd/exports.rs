@@ -10,10 +10,13 @@
 use std::rc::Rc;
 
 use quod::Image;
-use quod_storage::FileStorage;
+use quod_storage::{AnyRange, LoopFile};
 
 use super::export::Export;
 use super::options::ExportOptions;
+
+/// An image as it is served: every event loop of the server uses it.
+pub type Disk = Image<AnyRange<LoopFile>>;
 
 /// Another export of the server has the name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,9 +27,9 @@ pub struct NameTaken {
 }
 
 /// An image, and how it is to be served: an export that is not on an event loop yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offer {
-    pub(crate) image: Image<FileStorage>,
+    pub(crate) image: Disk,
     pub(crate) options: ExportOptions,
 }
 

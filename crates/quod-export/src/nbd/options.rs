@@ -4,6 +4,7 @@
 //!
 //! Absent on purpose: what belongs to one request or one connection; those bounds are constants of `budget.rs`.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use super::stream::tls::Tls;
@@ -25,6 +26,9 @@ pub struct ExportOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
+    /// Threads that serve, each with an event loop, with the connections spread over them. A client that wants more than one
+    /// of them opens more than one connection.
+    pub threads: NonZero<usize>,
     /// TLS, if there is to be any.
     pub tls: Option<Tls>,
     /// Ends when no client is connected any more, once one has used an export.
@@ -41,13 +45,14 @@ pub struct ServerOptions {
     /// How long requests in flight may take to finish once the server shuts down.
     pub drain_timeout: Duration,
     /// Bytes that all clients together may have in flight, in requests and replies; beside it each has 256 KiB of its
-    /// own. At least 64 MiB are granted.
+    /// own. Each thread has an equal part of them, and at least 64 MiB.
     pub memory: usize,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
         ServerOptions {
+            threads: NonZero::<usize>::MIN,
             tls: None,
             once: false,
             shared: 0,

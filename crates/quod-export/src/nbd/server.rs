@@ -1,6 +1,6 @@
 //! The server: serves images until told to stop, and ends in order.
 //!
-//! Role: sets the event loop up, has clients accepted and the images' upkeep done, and drains at the end.
+//! Role: binds sockets, starts the event loops, one a thread, and lets the first accept clients for all of them.
 //!
 //! Invariant: when [`Server::serve`] returns, no task of it is left, and its sockets' names are gone.
 //!
@@ -12,17 +12,19 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
 
-use compio::driver::ProactorBuilder;
-use compio::runtime::{Runtime, spawn};
+use compio::runtime::spawn;
 use futures_lite::future::or;
-use quod::Image;
 use quod_nbd::MAX_STRING;
-use quod_storage::FileStorage;
 
 use super::clients::Clients;
-use super::export::offload::THREADS;
-use super::exports::{NameTaken, Offer};
+use super::closing::Closing;
+use super::crowd::Crowd;
+use super::entrance::{Entrance, spare_files};
+use super::event_loop::EventLoop;
+use super::exports::{Disk, NameTaken, Offer};
 use super::listener::{Address, Listener};
 use super::options::{ExportOptions, ServerOptions};
 use super::socket::BindError;
@@ -93,7 +95,7 @@ impl Server {
     ///
     /// # Errors
     /// When another export has the name.
-    pub fn export(&mut self, image: Image<FileStorage>, mut options: ExportOptions) -> Result<(), NameTaken> {
+    pub fn export(&mut self, image: Disk, mut options: ExportOptions) -> Result<(), NameTaken> {
         if self.offers.iter().any(|offer| offer.options.name == options.name) {
             return Err(NameTaken { name: options.name });
         }
@@ -104,7 +106,7 @@ impl Server {
         Ok(())
     }
 
-    /// Serves on this thread until `shutdown` is ready, or its clients have left and it was to serve but
+    /// Serves on this thread, and on as many more as it was to, until `shutdown` is ready, or its clients have left and it was to serve but
     /// [`once`](ServerOptions::once); then accepts and reads nothing more, answers the requests in
     /// flight, waits at most the drain timeout for that, and takes the sockets' names away. Every five seconds,
     /// and when an image asks for it, the images' upkeep is done.
@@ -113,37 +115,56 @@ impl Server {
     /// was cut by the drain timeout may still be running in the engine then; closing waits for it.
     ///
     /// # Errors
-    /// When the event loop cannot be set up. Clients cause none.
+    /// When an event loop cannot be set up. Clients cause none.
     ///
     /// # Panics
     /// When the system's event queue fails.
     pub fn serve(self, shutdown: impl Future<Output = ()>) -> io::Result<Summary> {
-        let mut driver = ProactorBuilder::new();
-        // Twice what is ever wanted: a thread between two jobs still counts, and at the limit the loop would spin.
-        driver.thread_pool_limit(2 * THREADS * self.offers.len().max(1));
-        let runtime = Runtime::builder().with_proactor(driver).build()?;
-        runtime.block_on(async {
-            let clients = Clients::new(&self.options, self.offers);
-            let doors: Vec<_> = self.listeners.iter().map(Listener::watch).collect::<io::Result<_>>()?;
-            let upkeep = spawn(Rc::clone(&clients).keep_up());
+        let Server { options, listeners, offers } = self;
+        let crowd = Crowd::new(&options, options.max_connections.min(spare_files()));
+        let closing = Arc::<Closing>::default();
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..options.threads.get()).map(|_| async_channel::unbounded()).unzip();
+        let entrance = Entrance::new(Arc::clone(&crowd), senders);
+        let event_loop = |(at, newcomers)| EventLoop {
+            at,
+            newcomers,
+            options: options.clone(),
+            offers: offers.clone(),
+            crowd: Arc::clone(&crowd),
+            closing: Arc::clone(&closing),
+        };
+        let mut loops = receivers.into_iter().enumerate().map(event_loop);
+        let first = loops.next().expect("there is one thread at least");
+        let lead = async |clients: Rc<Clients>| {
+            let doors: Vec<_> = listeners.iter().map(Listener::watch).collect::<io::Result<_>>()?;
             let accepting = async {
                 clients.prepare().await;
                 // Dropped with this future, and then accepting ends.
                 let _accepting: Vec<_> =
-                    doors.into_iter().map(|door| spawn(Rc::clone(&clients).accept(door))).collect();
-                match self.options.once {
-                    true => clients.last_left().await,
+                    doors.into_iter().map(|door| spawn(Rc::clone(&entrance).accept(door))).collect();
+                match options.once {
+                    true => crowd.last_left().await,
                     false => pending().await,
                 }
             };
             or(shutdown, accepting).await;
-            drop(self.listeners);
-            clients.closing().say();
-            let cut = clients.drain(self.options.drain_timeout).await;
-            if upkeep.await.is_err() {
-                tracing::error!("the upkeep of the images failed in a way that it should not");
+            drop(listeners);
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let start = |other: EventLoop| {
+                let name = format!("quod-loop-{}", other.at);
+                thread::Builder::new().name(name).spawn_scoped(scope, || other.run(async |_| pending().await))
+            };
+            let others: io::Result<Vec<_>> = loops.map(start).collect();
+            let others = others.inspect_err(|_| closing.say())?;
+            let mut cut = first.run(lead);
+            for other in others {
+                let theirs = other.join().expect("what clients cause ends their connection");
+                cut = cut.and_then(|ours| Ok(ours + theirs?));
             }
-            Ok(Summary { accepted: clients.accepted(), refused: clients.refused(), cut })
+            Ok(Summary { accepted: entrance.accepted(), refused: entrance.refused(), cut: cut? })
         })
     }
 }

@@ -25,9 +25,9 @@ use std::time::Duration;
 
 use event_listener::Event;
 use quod::{CreateOptions, Image, OpenOptions, block_on};
-use quod_export::nbd::{ExportOptions, Server, ServerOptions, Summary};
+use quod_export::nbd::{Disk, ExportOptions, Server, ServerOptions, Summary};
 use quod_nbd::*;
-use quod_storage::{Access, FileOpener, FileStorage};
+use quod_storage::{Access, LoopOpener};
 use tempfile::TempDir;
 
 /// Size of the disks that are served.
@@ -72,8 +72,8 @@ pub struct Served {
     pub directory: TempDir,
     pub socket: PathBuf,
     /// Of the first export.
-    pub image: Image<FileStorage>,
-    others: Vec<Image<FileStorage>>,
+    pub image: Disk,
+    others: Vec<Disk>,
     stop: Arc<Event>,
     thread: Option<JoinHandle<Summary>>,
 }
@@ -92,8 +92,9 @@ impl Served {
         server.bind_unix(&socket).unwrap();
         let mut images = exports.into_iter().enumerate().map(|(number, export)| {
             let file = directory.path().join(format!("{number}.qed"));
-            block_on(Image::create(&FileOpener, &file, &CreateOptions::new(SIZE))).unwrap();
-            let image = block_on(Image::open(&FileOpener, &file, &OpenOptions::new(access))).unwrap();
+            block_on(Image::create(&LoopOpener::default(), &file, &CreateOptions::new(SIZE))).unwrap();
+            let image =
+                block_on(Image::open(&LoopOpener::default(), &file, &OpenOptions::new(access))).unwrap();
             server.export(image.clone(), export).unwrap();
             image
         });

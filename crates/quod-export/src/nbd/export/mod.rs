@@ -17,16 +17,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use quod::{ErrorKind, Image};
+use quod::ErrorKind;
 use quod_nbd::{
     Info, MAX_PAYLOAD, Mode, TX_BLOCK_STATUS_PAYLOAD, TX_CAN_MULTI_CONN, TX_HAS_FLAGS, TX_READ_ONLY,
     TX_SEND_CACHE, TX_SEND_DF, TX_SEND_FAST_ZERO, TX_SEND_FLUSH, TX_SEND_FUA, TX_SEND_TRIM,
     TX_SEND_WRITE_ZEROES,
 };
-use quod_storage::FileStorage;
 
 use self::offload::{Offload, Pace};
 use self::recycle::Recycler;
+use super::exports::Disk;
 use super::warnings::Warnings;
 
 /// Any offset and length will do.
@@ -38,7 +38,7 @@ const PREFERRED_BLOCK: u32 = 4096;
 
 /// One image on offer.
 pub(crate) struct Export {
-    pub(super) image: Image<FileStorage>,
+    pub(super) image: Disk,
     name: String,
     description: String,
     pub(super) read_only: bool,
@@ -51,12 +51,7 @@ pub(crate) struct Export {
 }
 
 impl Export {
-    pub(crate) fn new(
-        image: Image<FileStorage>,
-        name: String,
-        description: String,
-        read_only: bool,
-    ) -> Rc<Self> {
+    pub(crate) fn new(image: Disk, name: String, description: String, read_only: bool) -> Rc<Self> {
         Rc::new(Export {
             read_only: read_only || !image.is_writable(),
             image,

@@ -10,14 +10,15 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use quod::{ErrorKind, Fua, Image, block_on};
+use quod::{ErrorKind, Fua, block_on};
 use quod_nbd::{Errno, Request};
-use quod_storage::{Buffer, FileStorage};
+use quod_storage::Buffer;
 
 use super::Export;
 use super::answer::{Answer, Outcome, Refusal};
 use super::plan::{Fragments, Plan};
 use super::status;
+use crate::nbd::exports::Disk;
 
 /// Bytes that are cleared or discarded before other requests get the thread.
 const STRETCH: u64 = 1 << 30;
@@ -144,7 +145,7 @@ impl Export {
         &self,
         errand: &Errand,
         stretch: u64,
-        step: impl Fn(Image<FileStorage>, u64, u64, bool) -> quod::Result<()> + Copy + Send + 'static,
+        step: impl Fn(Disk, u64, u64, bool) -> quod::Result<()> + Copy + Send + 'static,
     ) -> Outcome {
         let (mut at, end) = (errand.request.offset, errand.request.offset + errand.request.length);
         loop {
@@ -179,7 +180,7 @@ impl Export {
     async fn on_thread<T: Send + 'static>(
         &self,
         errand: &Errand,
-        job: impl FnOnce(Image<FileStorage>) -> quod::Result<T> + Send + 'static,
+        job: impl FnOnce(Disk) -> quod::Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {
         let image = self.image.clone();
         let is_wanted = || !errand.is_given_up.get();

@@ -7,11 +7,12 @@
 //!
 //! Absent on purpose: threads; who calls decides where this runs.
 
-use quod::{BlockKind, BlockStatus, Image};
+use quod::{BlockKind, BlockStatus};
 use quod_nbd::{ContextId, STATE_HOLE, STATE_ZERO, StatusExtent};
-use quod_storage::{Buffer, FileStorage};
+use quod_storage::Buffer;
 
 use super::answer::Piece;
+use crate::nbd::exports::Disk;
 use crate::nbd::session::{Context, Contexts};
 
 /// Extents told for a context at a time; the client asks again for what lies behind them.
@@ -50,9 +51,9 @@ fn flags_of(context: Context, status: &BlockStatus) -> u64 {
 /// Tells what up to `len` bytes from `at` are made of, for each of `contexts`.
 ///
 /// # Errors
-/// As [`Image::block_status`], when not even the first extent can be told.
+/// As [`block_status`](quod::Image::block_status), when not even the first extent can be told.
 pub(crate) async fn extents(
-    image: &Image<FileStorage>,
+    image: &Disk,
     at: u64,
     len: u64,
     contexts: Contexts,
@@ -103,9 +104,9 @@ impl Told {
 /// overwritten.
 ///
 /// # Errors
-/// As [`Image::read`].
+/// As [`read`](quod::Image::read).
 pub(crate) async fn read_pieces(
-    image: &Image<FileStorage>,
+    image: &Disk,
     at: u64,
     len: u64,
     buffer: impl Fn(usize) -> Buffer,
@@ -143,7 +144,7 @@ struct Zeroes {
     follows: u64,
 }
 
-async fn zeroes_at(image: &Image<FileStorage>, at: u64, len: u64) -> quod::Result<Zeroes> {
+async fn zeroes_at(image: &Disk, at: u64, len: u64) -> quod::Result<Zeroes> {
     let mut zeroes = 0;
     while zeroes < len {
         let status = image.block_status(at + zeroes, len - zeroes).await?;
@@ -159,19 +160,19 @@ async fn zeroes_at(image: &Image<FileStorage>, at: u64, len: u64) -> quod::Resul
 mod tests {
     use super::*;
     use crate::nbd::export::plan::Plan;
-    use quod::{CreateOptions, Fua, OpenOptions, block_on};
+    use quod::{CreateOptions, Fua, Image, OpenOptions, block_on};
     use quod_nbd::{Command, Cookie, Request};
-    use quod_storage::{Access, FileOpener};
+    use quod_storage::{Access, LoopOpener};
 
     const SIZE: u64 = 64 << 20;
     const CLUSTER: u64 = 4096;
 
     /// An image whose clusters were written in that order.
-    fn image(directory: &tempfile::TempDir, clusters: impl Iterator<Item = u64>) -> Image<FileStorage> {
+    fn image(directory: &tempfile::TempDir, clusters: impl Iterator<Item = u64>) -> Disk {
         let name = directory.path().join("a.qed");
         let shape = CreateOptions { cluster_size: CLUSTER as u32, ..CreateOptions::new(SIZE) };
-        block_on(Image::create(&FileOpener, &name, &shape)).expect("it is made");
-        let image = block_on(Image::open(&FileOpener, &name, &OpenOptions::new(Access::Write)));
+        block_on(Image::create(&LoopOpener::default(), &name, &shape)).expect("it is made");
+        let image = block_on(Image::open(&LoopOpener::default(), &name, &OpenOptions::new(Access::Write)));
         let image = image.expect("it is sound");
         for cluster in clusters {
             let bytes = Buffer::copy_of(&[7; CLUSTER as usize]);
@@ -186,7 +187,7 @@ mod tests {
         contexts
     }
 
-    fn told(image: &Image<FileStorage>, at: u64) -> Vec<Vec<StatusExtent>> {
+    fn told(image: &Disk, at: u64) -> Vec<Vec<StatusExtent>> {
         let told = block_on(extents(image, at, SIZE - at, both(), Extents::Many)).expect("it can be told");
         told.into_iter().map(|(_, extents)| extents).collect()
     }

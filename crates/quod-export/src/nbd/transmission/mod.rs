@@ -16,6 +16,7 @@ pub(crate) mod reply;
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use compio::runtime::spawn;
@@ -53,7 +54,7 @@ pub(crate) struct Connection<S> {
     session: Session,
     share: Rc<Share>,
     outbox: Rc<Outbox>,
-    closing: Rc<Closing>,
+    closing: Arc<Closing>,
 }
 
 impl<S: Stream> Connection<S> {
@@ -62,7 +63,7 @@ impl<S: Stream> Connection<S> {
         export: Rc<Export>,
         session: Session,
         share: Rc<Share>,
-        closing: Rc<Closing>,
+        closing: Arc<Closing>,
     ) -> Self {
         let outbox = Outbox::new(Rc::clone(&share), Rc::clone(&export.recycler));
         Connection { stream, export, session, share, outbox, closing }
@@ -216,6 +217,15 @@ impl<S: Stream> Connection<S> {
         let ticket = self.outbox.ticket(Asked::by(&request, self.session.mode), permit);
         let errand = Errand { request, is_given_up: self.outbox.is_given_up() };
         let mut work = Box::pin(Rc::clone(&self.export).perform(plan, errand, payload));
+        if matches!(plan, Plan::Read(_)) && self.outbox.is_full() {
+            let outbox = Rc::clone(&self.outbox);
+            spawn(async move {
+                outbox.room().await;
+                ticket.answer_and_send(work.await);
+            })
+            .detach();
+            return;
+        }
         // The task below asks again with a waker of its own.
         let first = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         match first {

@@ -28,6 +28,13 @@ use crate::nbd::stream::Stream;
 /// Parts of messages that are offered to the stream at a time; the system takes 1,024.
 const MAX_PARTS: usize = 256;
 
+/// Bytes of replies that wait before reads wait with them: what is read earlier leaves the processor's caches before it is
+/// sent.
+const ENOUGH: usize = 512 << 10;
+
+/// Reads that go on when there is room again: some may have to wait for the disk.
+const RELEASED: usize = 8;
+
 struct Queued {
     message: Message,
     /// Of the reply, with its last message.
@@ -69,6 +76,8 @@ pub(crate) struct Outbox {
     /// The client is gone: what is pushed is forgotten.
     abandoned: Rc<Cell<bool>>,
     changed: Event,
+    /// Replies have left.
+    drained: Event,
     share: Rc<Share>,
     recycler: Rc<Recycler>,
 }
@@ -82,6 +91,7 @@ impl Outbox {
             last: Cell::new(false),
             abandoned: Rc::default(),
             changed: Event::new(),
+            drained: Event::new(),
             share,
             recycler,
         })
@@ -103,6 +113,7 @@ impl Outbox {
     pub(crate) async fn abandon(&self) {
         self.abandoned.set(true);
         self.queue.take();
+        self.drained.notify(usize::MAX);
         while self.unanswered.get() > 0 {
             listener!(self.changed => changed);
             changed.await;
@@ -117,6 +128,19 @@ impl Outbox {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.queue.borrow().len
+    }
+
+    /// Whether so much waits that reading more for this client would gain nothing.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= ENOUGH
+    }
+
+    /// Waits until that is not so.
+    pub(crate) async fn room(&self) {
+        while self.is_full() {
+            listener!(self.drained => drained);
+            drained.await;
+        }
     }
 
     /// Sends what the stream takes, without waiting.
@@ -157,6 +181,14 @@ impl Outbox {
     }
 
     fn try_send(&self, stream: &impl Stream) -> io::Result<Left> {
+        let left = self.send_queued(stream);
+        if !self.is_full() {
+            self.drained.notify(RELEASED);
+        }
+        left
+    }
+
+    fn send_queued(&self, stream: &impl Stream) -> io::Result<Left> {
         let mut queue = self.queue.borrow_mut();
         while !queue.messages.is_empty() {
             match queue.send(stream) {
