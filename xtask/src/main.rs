@@ -45,9 +45,8 @@ enum Chore {
     },
     /// Fuzz a target of `fuzz/` for minutes, or each for seconds
     Fuzz(fuzz::Arguments),
-    /// Measure against a peer: alternating pairs on the same file, medians, ratios
-    #[command(subcommand)]
-    Compare(compare::Comparison),
+    /// Measure against peers, in turns on the same files; write medians, ratios and plots to docs/performance
+    Compare(compare::Arguments),
     /// Run the engine under model checkers: kernels in every interleaving, the whole in many schedules
     Models(models::Options),
     /// Check what a machine can check of the project's rules
@@ -62,7 +61,7 @@ fn main() -> Result<ExitCode> {
         Chore::Sim { options } => sim::run(root, &options),
         Chore::Faults { name } => faults::run(root, &name),
         Chore::Fuzz(arguments) => fuzz::run(root, &arguments),
-        Chore::Compare(comparison) => compare::run(root, &comparison).map(|()| ExitCode::SUCCESS),
+        Chore::Compare(arguments) => compare::run(root, &arguments).map(|()| ExitCode::SUCCESS),
         Chore::Models(options) => models::run(root, &options),
         Chore::Tidy => tidy::run(root),
     }

@@ -107,6 +107,9 @@ pub(crate) struct Args {
     /// Send requests to places drawn by this seed, whole steps apart, in the place of one after the other
     #[arg(long, value_name = "SEED")]
     random: Option<u64>,
+    /// Draw them from so many bytes behind OFFSET, and not from the whole disk
+    #[arg(long, value_name = "BYTES", requires = "random")]
+    span: Option<String>,
     #[command(flatten)]
     tuning: Tuning,
     /// How to print what came out
@@ -188,7 +191,8 @@ impl Args {
             None => depth.min(THREADS),
         };
         let offset = size("offset", &self.offset, 0, i64::MAX as u64)?;
-        let places = Places { offset, size: request, step, seed: self.random };
+        let span = self.span.as_ref().map(|text| size("span", text, request, i64::MAX as u64)).transpose()?;
+        let places = Places { offset, size: request, step, seed: self.random, span };
         let count = count("request count", &self.count, 1, MOST)?;
         let kind = if self.write { Kind::Write { pattern: pattern as u8, fua } } else { Kind::Read };
         Ok(Work { kind, places, count, depth, threads, loops, interval, drains: !self.no_drain })

@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fdatasync, seek};
-use rustix::io::{Errno, ReadWriteFlags, preadv, preadv2, pwritev};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv, preadv2, pwritev};
 use smallvec::SmallVec;
 
 use crate::lock::Locked;
@@ -69,9 +69,14 @@ pub(crate) fn identify(name: &Path) -> io::Result<FileId> {
 pub(crate) fn read(file: &File, at: u64, into: &mut Buffers, mut done: usize, block: u64) -> io::Result<()> {
     let len = into.len();
     while done < len {
-        let outcome = preadv(file, &mut vectors(&mut into.parts, done), at + done as u64);
+        let from = at + done as u64;
+        let outcome = match &mut into.parts[..] {
+            [single] => pread(file, &mut single[done..], from),
+            several => preadv(file, &mut vectors(several, done), from),
+        };
         match outcome {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) if done + read == len => return Ok(()),
             Ok(read) => done = into.clear_block(at, done + read, block),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),

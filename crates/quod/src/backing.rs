@@ -56,7 +56,11 @@ impl<S: Storage> Image<S> {
                 }
                 LayerKind::Qed(qed) => qed,
             };
-            let mapping = layer.blame(qed.survey(self.storage(depth), at, len).await)?;
+            let mapping = match qed.lookup_here(at, len) {
+                Some(mapping) => mapping,
+                // In a box: the futures of those who find everything in the cache stay small.
+                None => layer.blame(Box::pin(qed.survey(self.storage(depth), at, len)).await)?,
+            };
             len = mapping.len;
             let source = match mapping.entry {
                 L2Entry::Data(at) => Source::File { depth, at },

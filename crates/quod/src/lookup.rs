@@ -43,6 +43,17 @@ impl Qed {
         }
     }
 
+    /// As [`lookup`](Qed::lookup), where the slice is in the cache and is sound.
+    #[inline]
+    pub(crate) fn lookup_here(&self, at: GuestOffset, len: u64) -> Option<Mapping> {
+        self.find(at, len)?.ok()
+    }
+
+    fn find(&self, at: GuestOffset, len: u64) -> Option<Result<Mapping>> {
+        let key = SliceKey { level: TableLevel::L2, index: self.geometry.l2_slice(at).index };
+        self.cache.find(key, |slice| self.map(slice, at, len))
+    }
+
     /// As [`lookup`](Qed::lookup), with runs over many slices where a table is a hole of the file: a table of a gibibyte
     /// with three entries is looked through in a few steps.
     ///
@@ -82,9 +93,7 @@ impl Qed {
     }
 
     async fn lookup_in<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Result<Mapping> {
-        let place = self.geometry.l2_slice(at);
-        let key = SliceKey { level: TableLevel::L2, index: place.index };
-        if let Some(mapping) = self.cache.find(key, |slice| self.map(slice, at, len)) {
+        if let Some(mapping) = self.find(at, len) {
             return mapping;
         }
         match self.l2_slice(storage, at).await? {

@@ -1,135 +1,134 @@
-//! The cliff: what happens to random reads when the working set has more L2 tables than the reference keeps.
+//! The cliff: what happens to random reads when the working set has more tables than the cache keeps.
 //!
-//! Role: a sparse image of 800 GiB with one cluster under each of 400 tables; 4 KiB reads of uniformly random blocks of
-//! the first 40 tables' clusters, and of all 400, by fio through one NBD connection at depth 16.
+//! Role: a QED image of 4,000 fully allocated L2 tables, made for the purpose with its data sparse; 4 KiB reads uniformly over
+//! the first so many tables, by fio through one NBD connection at depth 16, and by `quod bench` without one. Beside it a
+//! qcow2 image of the same size, with preallocated metadata.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
-use quod::{BlockingImage, CreateOptions, DEFAULT_CACHE_BYTES, Fua, OpenOptions};
-use quod_storage::Access;
+use anyhow::{Context, Result};
+use quod::{BlockingImage, CreateOptions};
 
-use super::median;
+use super::page::{Page, Table, rate, ratio};
+use super::plot::{Curve, Plot, What};
 use super::server::Server;
+use super::{Bench, fio_rate, in_turns, output};
 
-const TABLES: u64 = 400;
-const FEW_TABLES: u64 = 40;
+const TABLES: u64 = 4000;
 /// Guest bytes under one table of the default geometry.
 const TABLE_SPAN: u64 = 2 << 30;
 const CLUSTER: u64 = 64 << 10;
-const BLOCK: u64 = 4096;
-/// What must be left of the rate over few tables, in percent.
-const TARGET: f64 = 90.0;
+const TABLE_BYTES: u64 = 4 * CLUSTER;
+const ENTRIES: u64 = TABLE_BYTES / 8;
+/// 3,200 slices of 4 KiB: what the reference's 50 tables take.
+const CACHE_BYTES: &str = "13107200";
+/// Where the header says where the L1 table is.
+const L1_OFFSET_AT: u64 = 40;
+const SECONDS: u64 = 2;
 
-/// How to measure the cliff.
-#[derive(Args)]
-pub(crate) struct Arguments {
-    /// Where to make the image; in memory unless told otherwise
-    #[arg(long, default_value = "/dev/shm")]
-    directory: PathBuf,
-    /// Pairs of measurements; the medians are told
-    #[arg(long, default_value_t = 5)]
-    pairs: usize,
-    /// Reads of one measurement; in a short one the first look at each table weighs more
-    #[arg(long, default_value_t = 200_000)]
-    reads: u64,
-}
+const FEW: u64 = 40;
+const MANY: u64 = 400;
+const CURVE: [u64; 9] = [10, FEW, 50, 64, 100, 200, MANY, 1000, TABLES];
 
-/// Reads a second over few tables and over all.
-#[derive(Default)]
-struct Rates {
-    few: Vec<f64>,
-    all: Vec<f64>,
-}
-
-pub(super) fn run(quod: &Path, arguments: &Arguments) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("quod-cliff").tempdir_in(&arguments.directory)?;
-    let image = directory.path().join("cliff.qed");
-    make_image(&image)?;
-    let few = directory.path().join("few.log");
-    let all = directory.path().join("all.log");
-    std::fs::write(&few, reads_over(FEW_TABLES, arguments.reads)?)?;
-    std::fs::write(&all, reads_over(TABLES, arguments.reads)?)?;
-
-    let (mut ours, mut theirs) = (Rates::default(), Rates::default());
-    for pair in 0..arguments.pairs {
-        let socket = |name: &str| directory.path().join(format!("{name}{pair}"));
-        for log in [&few, &all] {
-            let server = Server::quod(quod, &image, socket("quod"), DEFAULT_CACHE_BYTES as u64)?;
-            let rate = measure(&server, log)?;
-            drop(server);
-            if log == &few { &mut ours.few } else { &mut ours.all }.push(rate);
-            let server = Server::qemu(&image, socket("qemu"))?;
-            let rate = measure(&server, log)?;
-            if log == &few { &mut theirs.few } else { &mut theirs.all }.push(rate);
-        }
+pub(super) fn run(bench: &Bench) -> Result<Page> {
+    let directory = tempfile::Builder::new().prefix("cliff").tempdir_in(&bench.memory)?;
+    let (qed, qcow2) = (directory.path().join("cliff.qed"), directory.path().join("cliff.qcow2"));
+    make_image(&qed).context("the QED image")?;
+    let mut create = Command::new("qemu-img");
+    create.args(["create", "-q", "-f", "qcow2", "-o", "preallocation=metadata"]);
+    output(create.arg(&qcow2).arg((TABLES * TABLE_SPAN).to_string()))?;
+    let socket = |name: &str| directory.path().join(name);
+    let servers = [
+        Server::quod(&bench.quod, &qed, socket("quod.sock"), &["--read-only", "--cache-size", CACHE_BYTES])?,
+        Server::qemu_storage(&qed, "qed", socket("qed.sock"))?,
+        Server::qemu_storage(&qcow2, "qcow2", socket("qcow2.sock"))?,
+    ];
+    let mut nbd =
+        Table::new("Through NBD", &["tables", "quod serve", "qemu, QED", "qemu, qcow2", "quod / qemu, QED"]);
+    let mut library =
+        Table::new("`quod bench`, one thread", &["tables", "reads a second", "of the rate over 40"]);
+    let mut curves: Vec<Vec<(f64, f64)>> = vec![Vec::new(); servers.len()];
+    let mut alone = Vec::new();
+    for tables in CURVE {
+        let rates = in_turns(bench.pairs, &servers, |server| {
+            let mut fio = Command::new("fio");
+            fio.args([
+                "--name=cliff",
+                "--ioengine=nbd",
+                "--rw=randread",
+                "--bs=4k",
+                "--iodepth=16",
+                "--norandommap",
+            ]);
+            fio.args(["--randrepeat=0", "--time_based", &format!("--runtime={SECONDS}")]);
+            fio.args([format!("--size={}", tables * TABLE_SPAN), format!("--uri={}", server.uri())]);
+            fio_rate(&mut fio, "read")
+        })?;
+        let target = (tables == MANY).then_some(8.0);
+        let mut row = vec![tables.to_string()];
+        row.extend(rates.iter().map(|one| rate(*one)));
+        row.push(ratio(rates[0] / rates[1], target));
+        nbd.rows.push(row);
+        curves.iter_mut().zip(&rates).for_each(|(curve, rate)| curve.push((tables as f64, *rate)));
+        let found = in_turns(bench.pairs, &[()], |()| library_reads(bench, &qed, tables))?;
+        alone.push((tables, found[0]));
     }
-    let kept = report("quod serve", &ours)?;
-    report("qemu-storage-daemon", &theirs)?;
-    let verdict = if kept >= TARGET { "met" } else { "not met" };
-    println!("target for quod: {TARGET:.0} % of the rate over {FEW_TABLES} tables: {verdict}");
-    println!(
-        "quod / qemu: {:.2} over {FEW_TABLES} tables, {:.2} over {TABLES}",
-        median(&ours.few)? / median(&theirs.few)?,
-        median(&ours.all)? / median(&theirs.all)?
-    );
-    Ok(())
+    let few = alone.iter().find(|(tables, _)| *tables == FEW).map_or(f64::NAN, |(_, rate)| *rate);
+    for (tables, found) in alone {
+        let target = match tables {
+            50 => Some(0.9),
+            MANY => Some(0.5),
+            _ => None,
+        };
+        library.rows.push(vec![tables.to_string(), rate(found), ratio(found / few, target)]);
+    }
+    let names = ["quod serve", "qemu-storage-daemon, QED", "qemu-storage-daemon, qcow2"];
+    let curves = names.into_iter().zip(curves).map(|(name, points)| Curve { name, points }).collect();
+    Ok(Page {
+        name: "cliff",
+        title: "The cliff",
+        how: format!(
+            "Random reads of 4 KiB, uniformly over the first so many L2 tables of 2 GiB each, all clusters of which are \
+             allocated, in memory and with sparse data. quod has a cache of {CACHE_BYTES} bytes: 3,200 slices of 4 KiB, which hold \
+             50 tables. qemu-storage-daemon has its defaults. fio reads through one NBD connection at depth 16 for {SECONDS} \
+             seconds; `quod bench --random` reads without a server, and begins with an empty cache."
+        ),
+        tables: vec![nbd, library],
+        plots: vec![Plot {
+            name: "cliff",
+            title: "Random reads of 4 KiB through NBD, by working set".into(),
+            what: What::Curves { x: "L2 tables of 2 GiB in the working set", curves },
+        }],
+    })
 }
 
+fn library_reads(bench: &Bench, image: &Path, tables: u64) -> Result<f64> {
+    let mut command = Command::new(&bench.quod);
+    command.args(["bench", "-f", "qed", "--output", "json", "--threads", "1", "--cache-size", CACHE_BYTES]);
+    command.args(["-c", "1000000", "--random", "1", "--span", &(tables * TABLE_SPAN).to_string()]);
+    let told: serde_json::Value = serde_json::from_str(&output(command.arg(image))?)?;
+    told["operations-per-second"].as_f64().with_context(|| format!("no rate in {told}"))
+}
+
+/// Tables first, then data that are holes.
 fn make_image(image: &Path) -> Result<()> {
     BlockingImage::create(image, &CreateOptions::new(TABLES * TABLE_SPAN))?;
-    let disk = BlockingImage::open(image, &OpenOptions::new(Access::Write))?;
-    let cluster = vec![0x5a; CLUSTER as usize];
+    let file = File::options().read(true).write(true).open(image)?;
+    let mut l1_at = [0; 8];
+    file.read_exact_at(&mut l1_at, L1_OFFSET_AT)?;
+    let l1_at = u64::from_le_bytes(l1_at);
+    let tables_at = l1_at + TABLE_BYTES;
+    let data_at = tables_at + TABLES * TABLE_BYTES;
+    file.set_len(data_at + TABLES * TABLE_SPAN)?;
     for table in 0..TABLES {
-        disk.write(table * TABLE_SPAN, &cluster, Fua::No)?;
+        let entry = |number: u64| data_at + (table * ENTRIES + number) * CLUSTER;
+        let entries: Vec<u8> = (0..ENTRIES).flat_map(|number| entry(number).to_le_bytes()).collect();
+        let at = tables_at + table * TABLE_BYTES;
+        file.write_all_at(&entries, at)?;
+        file.write_all_at(&at.to_le_bytes(), l1_at + table * 8)?;
     }
-    Ok(disk.close()?)
-}
-
-/// A list of reads for fio to replay. The same for every server.
-fn reads_over(tables: u64, reads: u64) -> Result<String> {
-    let mut random = fastrand::Rng::with_seed(1);
-    let mut log = String::from("fio version 2 iolog\nnbd add\nnbd open\n");
-    for _ in 0..reads {
-        let at = random.u64(..tables) * TABLE_SPAN + random.u64(..CLUSTER / BLOCK) * BLOCK;
-        writeln!(log, "nbd read {at} {BLOCK}")?;
-    }
-    log.push_str("nbd close\n");
-    Ok(log)
-}
-
-/// Reads a second, by fio's account.
-fn measure(server: &Server, log: &Path) -> Result<f64> {
-    let mut fio = Command::new("fio");
-    fio.args([
-        "--name=cliff",
-        "--ioengine=nbd",
-        "--iodepth=16",
-        "--rw=randread",
-        "--bs=4k",
-        "--output-format=json",
-    ]);
-    fio.arg(format!("--uri=nbd+unix:///?socket={}", server.socket.display()));
-    fio.arg(format!("--read_iolog={}", log.display()));
-    let output = fio.output().context("could not start fio")?;
-    ensure!(output.status.success(), "fio failed: {}", String::from_utf8_lossy(&output.stderr));
-    // fio may print notes before its JSON.
-    let text = String::from_utf8_lossy(&output.stdout);
-    let start = text.find('{').with_context(|| format!("fio printed no JSON: {text}"))?;
-    let told: serde_json::Value = serde_json::from_str(&text[start..])?;
-    match told["jobs"][0]["read"]["iops"].as_f64() {
-        Some(rate) if rate > 0.0 => Ok(rate),
-        _ => bail!("fio told no rate: {told}"),
-    }
-}
-
-/// Prints the medians; returns how much of the rate over few tables is left over all, in percent.
-fn report(name: &str, rates: &Rates) -> Result<f64> {
-    let (few, all) = (median(&rates.few)?, median(&rates.all)?);
-    let kept = 100.0 * all / few;
-    println!("{name}: {few:.0} reads/s over {FEW_TABLES} tables, {all:.0} over {TABLES}: {kept:.0} %");
-    Ok(kept)
+    Ok(())
 }

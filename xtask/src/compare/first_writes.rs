@@ -12,30 +12,19 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
 
-use super::median;
+use super::page::{Page, Table, rate, ratio};
+use super::plot::{Plot, What};
+use super::{Bench, in_turns};
 
 const CLUSTER: u64 = 64 << 10;
 const MODES: [&str; 2] = ["threads", "io_uring"];
 
-/// How to measure first writes.
-#[derive(Args)]
-pub(crate) struct Arguments {
-    /// Where to make the images: on a disk
-    #[arg(long, default_value = "target")]
-    directory: PathBuf,
-    /// Measurements of each kind; the medians are told
-    #[arg(long, default_value_t = 5)]
-    pairs: usize,
-    /// Only cases whose names contain this
-    #[arg(default_value = "")]
-    name: String,
-}
-
 /// A workload.
 struct Case {
+    /// Of its plot.
     name: &'static str,
+    title: &'static str,
     /// Bytes of the full raw base, if there is one.
     base: Option<u64>,
     count: u64,
@@ -50,7 +39,8 @@ struct Case {
 
 const CASES: [Case; 4] = [
     Case {
-        name: "no-backing",
+        name: "first-writes-no-backing",
+        title: "No backing file, 4 KiB, depth 64",
         base: None,
         count: 75_000,
         depth: 64,
@@ -60,7 +50,8 @@ const CASES: [Case; 4] = [
         targets: [Some(12.0), Some(4.0), None],
     },
     Case {
-        name: "base-depth-64",
+        name: "first-writes-base-depth-64",
+        title: "Over a full base, 4 KiB, depth 64",
         base: Some(1 << 30),
         count: 16_384,
         depth: 64,
@@ -70,7 +61,8 @@ const CASES: [Case; 4] = [
         targets: [Some(10.0), Some(1.0), Some(0.8)],
     },
     Case {
-        name: "base-depth-1",
+        name: "first-writes-base-depth-1",
+        title: "Over a full base, 4 KiB, depth 1",
         base: Some(1 << 30),
         count: 16_384,
         depth: 1,
@@ -80,7 +72,8 @@ const CASES: [Case; 4] = [
         targets: [Some(4.0), Some(1.2), None],
     },
     Case {
-        name: "database",
+        name: "first-writes-database",
+        title: "A database over a full base: 8 KiB, depth 8, a flush after every 8 writes",
         base: Some(1 << 30),
         count: 4096,
         depth: 8,
@@ -99,61 +92,61 @@ enum Who {
     Bare,
 }
 
-pub(super) fn run(quod: &Path, bare: &Path, arguments: &Arguments) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("first-writes").tempdir_in(&arguments.directory)?;
-    for case in CASES.iter().filter(|case| case.name.contains(&arguments.name)) {
-        let bench = Bench { quod, bare, case, directory: directory.path() };
-        bench.run(arguments.pairs)?;
+pub(super) fn run(bench: &Bench) -> Result<Page> {
+    let directory = tempfile::Builder::new().prefix("first-writes").tempdir_in(&bench.disk)?;
+    let mut page = Page {
+        name: "first-writes",
+        title: "First writes",
+        how: "Each write goes into a cluster of 64 KiB of its own that is not allocated yet, on ext4. Each measurement makes a \
+              fresh image and times a whole process, so that the flush of the close counts. `qemu-img bench -w` runs with each \
+              of its `-i` modes, and the better one counts. The bare loop makes the same system calls without an engine."
+            .into(),
+        tables: Vec::new(),
+        plots: Vec::new(),
+    };
+    for case in &CASES {
+        let (table, plot) = Trial { bench, case, directory: directory.path() }.run()?;
+        page.tables.push(table);
+        page.plots.push(plot);
     }
-    Ok(())
+    Ok(page)
 }
 
-struct Bench<'a> {
-    quod: &'a Path,
-    bare: &'a Path,
+struct Trial<'a> {
+    bench: &'a Bench,
     case: &'a Case,
     directory: &'a Path,
 }
 
-impl Bench<'_> {
-    fn run(&self, pairs: usize) -> Result<()> {
+impl Trial<'_> {
+    fn run(&self) -> Result<(Table, Plot)> {
         if let Some(bytes) = self.case.base {
             make_base(&self.base(), bytes)?;
         }
-        let peers =
-            ["qed", "qcow2"].into_iter().flat_map(|format| MODES.map(|mode| Who::Qemu { format, mode }));
-        let all: Vec<Who> = [Who::Quod, Who::Bare].into_iter().chain(peers).collect();
-        let mut seconds: Vec<Vec<f64>> = vec![Vec::new(); all.len()];
-        for pair in 0..pairs {
-            for place in 0..all.len() {
-                // Another order each time: nobody always comes after the same one.
-                let place = (place + pair) % all.len();
-                seconds[place].push(self.measure(all[place])?);
-            }
-        }
-        let rate = |who: Who| -> Result<f64> {
-            let place = all.iter().position(|one| *one == who).context("it was measured")?;
-            Ok(self.case.count as f64 / median(&seconds[place])?)
-        };
-        let Case { name, count, depth, size, targets, .. } = self.case;
-        println!(
-            "{name}: {count} writes of {size} bytes, each into a cluster of its own, depth {depth}, {pairs} measurements"
-        );
-        let ours = rate(Who::Quod)?;
-        println!("  quod bench {ours:.0}/s");
-        for (format, target) in ["qed", "qcow2"].into_iter().zip(targets) {
-            let rates = MODES.map(|mode| rate(Who::Qemu { format, mode }));
-            let [threads, io_uring] = rates;
-            let (threads, io_uring) = (threads?, io_uring?);
-            println!(
-                "  qemu-img bench -f {format}: {threads:.0}/s with -i threads, {io_uring:.0}/s with -i io_uring"
-            );
-            tell(&format!("of the better {format}"), ours / threads.max(io_uring), *target);
-        }
-        let bare = rate(Who::Bare)?;
-        println!("  bare loop {bare:.0}/s");
-        tell("of the bare loop", ours / bare, targets[2]);
-        Ok(())
+        let peer = |format, mode| Who::Qemu { format, mode };
+        let all = [
+            Who::Quod,
+            peer("qed", MODES[0]),
+            peer("qed", MODES[1]),
+            peer("qcow2", MODES[0]),
+            peer("qcow2", MODES[1]),
+            Who::Bare,
+        ];
+        let count = self.case.count as f64;
+        let rates = in_turns(self.bench.pairs, &all, |who| Ok(count / self.measure(*who)?))?;
+        let [ours, qed, qed_ring, qcow2, qcow2_ring, bare] = rates[..] else { unreachable!("one each") };
+        let Case { name, title, targets, .. } = self.case;
+        let (qed, qcow2) = (qed.max(qed_ring), qcow2.max(qcow2_ring));
+        let mut table = Table::new(*title, &["who", "writes a second", "quod is so many times as fast"]);
+        table.rows = vec![
+            vec!["quod".into(), rate(ours), String::new()],
+            vec!["qemu-img, QED".into(), rate(qed), ratio(ours / qed, targets[0])],
+            vec!["qemu-img, qcow2".into(), rate(qcow2), ratio(ours / qcow2, targets[1])],
+            vec!["bare loop".into(), rate(bare), ratio(ours / bare, targets[2])],
+        ];
+        let names = ["quod", "qemu-img, QED", "qemu-img, qcow2", "bare loop"];
+        let bars = names.map(String::from).into_iter().zip([ours, qed, qcow2, bare]).collect();
+        Ok((table, Plot { name, title: (*title).into(), what: What::Bars(bars) }))
     }
 
     fn base(&self) -> PathBuf {
@@ -198,7 +191,7 @@ impl Bench<'_> {
         let Case { count, depth, size, flush_interval, batch, .. } = self.case;
         let mut command = match who {
             Who::Quod => {
-                let mut command = Command::new(self.quod);
+                let mut command = Command::new(&self.bench.quod);
                 command.args(["bench", "-f", "qed", "--threads", &(*depth).min(2).to_string()]);
                 command
             }
@@ -208,8 +201,8 @@ impl Bench<'_> {
                 command
             }
             Who::Bare => {
-                let mut command = Command::new(self.bare);
-                command.args(["--count", &count.to_string(), "--size", &size.to_string()]);
+                let mut command = Command::new(&self.bench.bare);
+                command.args(["first-writes", "--count", &count.to_string(), "--size", &size.to_string()]);
                 command.args(["--threads", &(*depth).min(2).to_string()]).arg(file);
                 if let Some(batch) = batch {
                     command.args(["--batch", &batch.to_string()]).arg(self.base());
@@ -225,16 +218,6 @@ impl Bench<'_> {
         }
         command.arg(file);
         command
-    }
-}
-
-fn tell(of: &str, ratio: f64, target: Option<f64>) {
-    match target {
-        Some(target) => {
-            let verdict = if ratio >= target { "met" } else { "not met" };
-            println!("  {ratio:.2} {of}; target {target}: {verdict}");
-        }
-        None => println!("  {ratio:.2} {of}"),
     }
 }
 

@@ -1,52 +1,106 @@
 //! `cargo xtask compare`: our speed as a ratio to a peer's, in the same run, on the same file.
 //!
-//! Role: alternating pairs of measurements and their medians, printed with what was run.
+//! Role: measurements in turns, and their medians, as pages with tables and plots in `docs/performance/`.
 //!
 //! Absent on purpose: thresholds. A noisy machine fails no test for its speed; people read the figures.
 
 mod cliff;
 mod first_writes;
+mod nbd;
+mod page;
+mod plot;
+mod reads;
 mod server;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use clap::Subcommand;
+use clap::{Args, ValueEnum};
 
 use crate::peers;
+use page::Page;
 
-/// What to compare.
-#[derive(Subcommand)]
-pub(crate) enum Comparison {
-    /// Random reads over 400 L2 tables against 40 of them, through one NBD connection: ours and qemu-storage-daemon's
-    Cliff(cliff::Arguments),
-    /// First writes: ours, qemu-img bench's on QED and qcow2, and a bare loop's of the same system calls
-    FirstWrites(first_writes::Arguments),
+/// What to compare, and how.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// What to compare; everything when not given
+    what: Vec<What>,
+    /// Measurements of each kind; the medians are told
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Where to make images on a disk
+    #[arg(long, default_value = "target")]
+    disk: PathBuf,
+    /// Where to make images in memory
+    #[arg(long, default_value = "/dev/shm")]
+    memory: PathBuf,
+    /// Where the pages go
+    #[arg(long, default_value = "docs/performance")]
+    pages: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Library reads, in the page cache and past it, beside qemu-img bench, bare loops and fio
+    Reads,
+    /// Random reads when the tables outgrow the cache, beside qemu-storage-daemon on QED and qcow2
+    Cliff,
+    /// An NBD server, by depth and by connections, beside qemu-nbd
+    Nbd,
+    /// First writes, beside qemu-img bench on QED and qcow2, and a bare loop
+    FirstWrites,
+}
+
+/// What the comparisons measure with.
+struct Bench {
+    quod: PathBuf,
+    bare: PathBuf,
+    disk: PathBuf,
+    memory: PathBuf,
+    pairs: usize,
 }
 
 /// Builds the command as it is shipped, and measures.
-pub(crate) fn run(root: &Path, comparison: &Comparison) -> Result<()> {
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     peers::ensure()?;
-    let what = [
-        "build",
-        "--release",
-        "--package",
-        "quod-cli",
-        "--package",
-        "xtask",
-        "--bin",
-        "quod",
-        "--bin",
-        "bare-loop",
-    ];
-    let status = crate::cargo::cargo(root).args(what).status()?;
+    let packages = ["--package", "quod-cli", "--package", "xtask", "--bin", "quod", "--bin", "bare-loop"];
+    let status = crate::cargo::cargo(root).args(["build", "--release"]).args(packages).status()?;
     ensure!(status.success(), "the quod command does not build");
     let built = crate::cargo::target_directory(root).join("release");
-    let quod = built.join("quod");
-    match comparison {
-        Comparison::Cliff(arguments) => cliff::run(&quod, arguments),
-        Comparison::FirstWrites(arguments) => first_writes::run(&quod, &built.join("bare-loop"), arguments),
+    let bench = Bench {
+        quod: built.join("quod"),
+        bare: built.join("bare-loop"),
+        disk: arguments.disk.clone(),
+        memory: arguments.memory.clone(),
+        pairs: arguments.pairs,
+    };
+    for what in What::value_variants() {
+        if !arguments.what.is_empty() && !arguments.what.contains(what) {
+            continue;
+        }
+        let page: Page = match what {
+            What::Reads => reads::run(&bench)?,
+            What::Cliff => cliff::run(&bench)?,
+            What::Nbd => nbd::run(&bench)?,
+            What::FirstWrites => first_writes::run(&bench)?,
+        };
+        page.write(&arguments.pages, arguments.pairs)?;
     }
+    Ok(())
+}
+
+/// Lets all have their turn so many times, each time in another order, so that nobody always comes after the same one;
+/// the medians of what was measured.
+fn in_turns<T>(pairs: usize, all: &[T], mut measure: impl FnMut(&T) -> Result<f64>) -> Result<Vec<f64>> {
+    let mut measured = vec![Vec::new(); all.len()];
+    for pair in 0..pairs {
+        for place in 0..all.len() {
+            let place = (place + pair) % all.len();
+            measured[place].push(measure(&all[place])?);
+        }
+    }
+    measured.iter().map(|one| median(one)).collect()
 }
 
 /// The middle one of an odd number of measurements, or the mean of the two in the middle.
@@ -58,14 +112,51 @@ fn median(measured: &[f64]) -> Result<f64> {
     Ok(if sorted.len() % 2 == 1 { *upper } else { (sorted[middle - 1] + upper) / 2.0 })
 }
 
+/// Runs a command; what it printed.
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("could not start {:?}", command.get_program()))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed: {errors}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The seconds that a benchmark says it took.
+fn seconds(command: &mut Command) -> Result<f64> {
+    let told = output(command)?;
+    let seconds =
+        told.lines().find_map(|line| line.strip_prefix("Run completed in ")?.strip_suffix(" seconds."));
+    seconds.with_context(|| format!("no seconds in {told}"))?.parse().context("seconds are a number")
+}
+
+/// Operations a second, as fio tells them of one kind: `read` or `write`.
+fn fio_rate(fio: &mut Command, kind: &str) -> Result<f64> {
+    let text = output(fio.arg("--output-format=json"))?;
+    // It may print notes before its JSON.
+    let start = text.find('{').with_context(|| format!("fio printed no JSON: {text}"))?;
+    let told: serde_json::Value = serde_json::from_str(&text[start..])?;
+    let rate = told["jobs"][0][kind]["iops"].as_f64().filter(|rate| *rate > 0.0);
+    rate.with_context(|| format!("fio told no rate: {told}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{in_turns, median};
 
     #[test]
     fn the_median_is_in_the_middle() {
         assert_eq!(median(&[3.0, 1.0, 2.0]).unwrap(), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]).unwrap(), 2.5);
         assert!(median(&[]).is_err());
+    }
+
+    #[test]
+    fn all_have_their_turns_in_changing_order() {
+        let mut order = Vec::new();
+        let medians = in_turns(3, &[1.0, 2.0, 3.0], |one| {
+            order.push(*one as u8);
+            Ok(one * 10.0)
+        });
+        assert_eq!(medians.unwrap(), [10.0, 20.0, 30.0]);
+        assert_eq!(order, [1, 2, 3, 2, 3, 1, 3, 1, 2]);
     }
 }

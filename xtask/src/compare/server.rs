@@ -15,28 +15,39 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 /// An NBD server on a Unix socket.
 pub(super) struct Server {
     process: Child,
-    pub(super) socket: PathBuf,
+    socket: PathBuf,
 }
 
 impl Server {
-    /// `quod serve`, reading only.
-    pub(super) fn quod(quod: &Path, image: &Path, socket: PathBuf, cache_bytes: u64) -> Result<Self> {
+    /// `quod serve`.
+    pub(super) fn quod(quod: &Path, image: &Path, socket: PathBuf, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(quod);
-        command.arg("serve").arg(image).arg("--read-only").arg("--socket").arg(&socket);
-        command.arg("--cache-size").arg(cache_bytes.to_string());
+        command.arg("serve").args(options).arg("--socket").arg(&socket).arg(image);
         Server::start(command, socket)
     }
 
     /// qemu-storage-daemon, reading only, with its defaults.
-    pub(super) fn qemu(image: &Path, socket: PathBuf) -> Result<Self> {
+    pub(super) fn qemu_storage(image: &Path, format: &str, socket: PathBuf) -> Result<Self> {
         let mut command = Command::new("qemu-storage-daemon");
         command
             .arg("--blockdev")
             .arg(format!("driver=file,node-name=file,read-only=on,filename={}", image.display()));
-        command.args(["--blockdev", "driver=qed,node-name=image,file=file,read-only=on"]);
+        command.arg("--blockdev").arg(format!("driver={format},node-name=image,file=file,read-only=on"));
         command.arg("--nbd-server").arg(format!("addr.type=unix,addr.path={}", socket.display()));
         command.args(["--export", "type=nbd,id=export,node-name=image,name="]);
         Server::start(command, socket)
+    }
+
+    /// qemu-nbd, with room for the connections of any client.
+    pub(super) fn qemu_nbd(image: &Path, socket: PathBuf) -> Result<Self> {
+        let mut command = Command::new("qemu-nbd");
+        command.args(["-t", "-e", "8", "-f", "qed", "-k"]).arg(&socket).arg(image);
+        Server::start(command, socket)
+    }
+
+    /// What clients call it.
+    pub(super) fn uri(&self) -> String {
+        format!("nbd+unix:///?socket={}", self.socket.display())
     }
 
     fn start(mut command: Command, socket: PathBuf) -> Result<Self> {

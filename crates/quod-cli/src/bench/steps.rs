@@ -8,7 +8,7 @@
 //! Absent on purpose: doing them (`runner.rs`).
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -26,22 +26,30 @@ pub(super) enum Step {
 /// What is left to do, and what came of the rest.
 pub(super) struct Steps {
     count: u64,
-    interval: Option<u64>,
-    drains: bool,
+    /// Requests that were handed out; more than there are when all were.
+    next: AtomicU64,
     stop: Arc<AtomicBool>,
-    progress: Mutex<Progress>,
+    /// No more steps begin, and why.
+    ended: AtomicBool,
+    end: Mutex<Option<End>>,
+    flushes: Option<Flushes>,
+}
+
+/// Flushes among the requests.
+struct Flushes {
+    interval: u64,
+    drains: bool,
+    order: Mutex<Order>,
     changed: Event,
 }
 
 #[derive(Default)]
-struct Progress {
-    next: u64,
+struct Order {
     /// Requests under way.
     running: u64,
     /// The last flush came after so many requests.
     flushed: u64,
     flushing: bool,
-    end: Option<End>,
 }
 
 /// Why no more steps begin.
@@ -54,63 +62,48 @@ enum End {
 impl Steps {
     /// The steps of `work`, until `stop` is raised.
     pub(super) fn of(work: &Work, stop: &Arc<AtomicBool>) -> Self {
+        let flushes = |interval| Flushes {
+            interval,
+            drains: work.drains,
+            order: Mutex::default(),
+            changed: Event::new(),
+        };
         Steps {
             count: work.count,
-            interval: work.interval,
-            drains: work.drains,
+            next: AtomicU64::new(0),
             stop: Arc::clone(stop),
-            progress: Mutex::default(),
-            changed: Event::new(),
+            ended: AtomicBool::new(false),
+            end: Mutex::default(),
+            flushes: work.interval.map(flushes),
         }
     }
 
     /// The next step, when it may begin.
     pub(super) async fn next(&self) -> Option<Step> {
         loop {
-            match self.next_or_wait() {
+            if self.ended.load(Ordering::Acquire) || self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let Some(flushes) = &self.flushes else { return self.request() };
+            match flushes.next_or_wait(self) {
                 Ok(next) => return next,
                 Err(changed) => changed.await,
             }
         }
     }
 
-    fn next_or_wait(&self) -> Result<Option<Step>, EventListener> {
-        let mut progress = self.lock();
-        if progress.end.is_some() || self.stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let owed = self.interval.is_some_and(|interval| {
-            progress.next > progress.flushed && progress.next.is_multiple_of(interval)
-        });
-        if self.drains && (progress.flushing || owed && progress.running > 0) {
-            return Err(self.changed.listen());
-        }
-        if owed {
-            (progress.flushed, progress.flushing) = (progress.next, true);
-            return Ok(Some(Step::Flush));
-        }
-        if progress.next == self.count {
-            return Ok(None);
-        }
-        progress.next += 1;
-        progress.running += 1;
-        Ok(Some(Step::Request(progress.next - 1)))
+    fn request(&self) -> Option<Step> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        (number < self.count).then_some(Step::Request(number))
     }
 
     /// A step is over.
     pub(super) fn done(&self, step: &Step, failed: Option<Error>) {
-        let mut progress = self.lock();
-        match step {
-            Step::Request(_) => progress.running -= 1,
-            Step::Flush => progress.flushing = false,
-        }
-        let is_over = matches!(step, Step::Flush) || progress.running == 0 || failed.is_some();
         if let Some(error) = failed {
-            progress.end.get_or_insert(End::Failed(error));
+            self.end(End::Failed(error));
         }
-        drop(progress);
-        if is_over {
-            self.changed.notify(usize::MAX);
+        if let Some(flushes) = &self.flushes {
+            flushes.done(step);
         }
     }
 
@@ -125,8 +118,11 @@ impl Steps {
     }
 
     fn end(&self, end: End) {
-        self.lock().end.get_or_insert(end);
-        self.changed.notify(usize::MAX);
+        lock(&self.end).get_or_insert(end);
+        self.ended.store(true, Ordering::Release);
+        if let Some(flushes) = &self.flushes {
+            flushes.changed.notify(usize::MAX);
+        }
     }
 
     /// How many requests have begun, when all that have are over.
@@ -134,17 +130,47 @@ impl Steps {
     /// # Errors
     /// What kept it from going on.
     pub(super) fn sent(&self) -> Result<u64, Failure> {
-        let mut progress = self.lock();
-        match progress.end.take() {
+        match lock(&self.end).take() {
             Some(End::Failed(error)) => Err(Failure::Request(error)),
             Some(End::GaveUp(Some(error))) => Err(Failure::Thread(error)),
-            Some(End::GaveUp(None)) | None => Ok(progress.next),
+            Some(End::GaveUp(None)) | None => Ok(self.next.load(Ordering::Relaxed).min(self.count)),
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+impl Flushes {
+    fn next_or_wait(&self, steps: &Steps) -> Result<Option<Step>, EventListener> {
+        let mut order = lock(&self.order);
+        let next = steps.next.load(Ordering::Relaxed).min(steps.count);
+        let owed = next > order.flushed && next.is_multiple_of(self.interval);
+        if self.drains && (order.flushing || owed && order.running > 0) {
+            return Err(self.changed.listen());
+        }
+        if owed {
+            (order.flushed, order.flushing) = (next, true);
+            return Ok(Some(Step::Flush));
+        }
+        let request = steps.request();
+        order.running += u64::from(request.is_some());
+        Ok(request)
     }
+
+    fn done(&self, step: &Step) {
+        let mut order = lock(&self.order);
+        match step {
+            Step::Request(_) => order.running -= 1,
+            Step::Flush => order.flushing = false,
+        }
+        let is_over = matches!(step, Step::Flush) || order.running == 0;
+        drop(order);
+        if is_over {
+            self.changed.notify(usize::MAX);
+        }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What ended it early.

@@ -37,6 +37,8 @@ pub(super) struct Places {
     pub(super) size: u64,
     pub(super) step: u64,
     pub(super) seed: Option<u64>,
+    /// Drawn places lie within so many bytes behind the offset.
+    pub(super) span: Option<u64>,
 }
 
 impl Places {
@@ -47,7 +49,8 @@ impl Places {
             return if number == 0 { self.offset } else { (at % u128::from(disk.max(1))) as u64 };
         };
         let step = self.step.max(1);
-        let steps = disk.saturating_sub(self.offset).saturating_sub(self.size) / step + 1;
+        let span = disk.saturating_sub(self.offset).min(self.span.unwrap_or(u64::MAX));
+        let steps = span.saturating_sub(self.size) / step + 1;
         self.offset + step * (mix(seed, number) % steps)
     }
 }
@@ -91,7 +94,7 @@ mod tests {
 
     #[test]
     fn steps_go_round_the_disk_and_the_first_begins_where_it_was_told() {
-        let places = Places { offset: 3, size: 1, step: 10, seed: None };
+        let places = Places { offset: 3, size: 1, step: 10, seed: None, span: None };
         let all: Vec<_> = (0..4).map(|number| places.place(number, 25)).collect();
         assert_eq!(all, [3, 13, 23, 8]);
         assert_eq!(
@@ -103,13 +106,15 @@ mod tests {
 
     #[test]
     fn drawn_places_are_whole_steps_apart_inside_the_disk_and_the_seed_s() {
-        let places = Places { offset: 512, size: 4096, step: 1000, seed: Some(7) };
+        let places = Places { offset: 512, size: 4096, step: 1000, seed: Some(7), span: None };
         let draw = |places: Places| (0..1000).map(|number| places.place(number, 1 << 20)).collect::<Vec<_>>();
         let drawn = draw(places);
         assert!(drawn.iter().all(|at| (at - 512) % 1000 == 0 && at + 4096 <= 1 << 20));
         assert_eq!(drawn, draw(places));
         assert_ne!(drawn, draw(Places { seed: Some(8), ..places }));
         let different: std::collections::BTreeSet<_> = drawn.iter().collect();
+        let near = draw(Places { span: Some(5096), ..places });
+        assert!(near.iter().all(|at| [512, 1512].contains(at)), "two places lie within the span");
         assert!(different.len() > 500, "{} of 1,044 places", different.len());
     }
 }

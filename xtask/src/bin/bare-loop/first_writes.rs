@@ -1,4 +1,4 @@
-//! The system calls of first writes, and nothing else: what `cargo xtask compare first-writes` holds the engine against.
+//! The system calls of first writes.
 //!
 //! Role: for each write over a base it reads what the write leaves of the cluster, makes the file longer, and writes both at
 //! once; after so many clusters, or writes, one thread flushes, writes table entries, and goes on. Without a base it writes.
@@ -14,16 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::Args;
 use rustix::fs::{fdatasync, ftruncate};
 use rustix::io::pwritev;
 
 const CLUSTER: u64 = 64 << 10;
 const ENTRIES_OF_A_SLICE: u64 = 512;
 
-/// First writes without an engine.
-#[derive(Parser)]
-struct Arguments {
+/// What to write.
+#[derive(Args)]
+pub(crate) struct Arguments {
     /// Clusters that are written to
     #[arg(long)]
     count: u64,
@@ -43,8 +43,7 @@ struct Arguments {
     base: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let file = File::options().write(true).open(&arguments.file)?;
     let base = arguments.base.as_ref().map(File::open).transpose()?;
     let (next, turn) = (AtomicU64::new(0), Mutex::new(()));

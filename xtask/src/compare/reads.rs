@@ -1,0 +1,161 @@
+//! Library reads: `quod bench` beside qemu-img bench, a bare loop of the same reads, and fio past the page cache.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::page::{Page, Table, rate, ratio};
+use super::plot::{Curve, Plot, What};
+use super::{Bench, fio_rate, in_turns, output, seconds};
+
+const SIZE: u64 = 1 << 30;
+const BLOCK: u64 = 4096;
+/// Reads of a measurement: the whole disk.
+const READS: u64 = SIZE / BLOCK;
+/// Past the page cache.
+const DIRECT_READS: u64 = 100_000;
+/// Requests in flight, past it.
+const DEPTHS: [u64; 5] = [1, 4, 16, 64, 128];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Quod { threads: u64 },
+    Qemu { aio: &'static str },
+    Bare { threads: u64 },
+}
+
+pub(super) fn run(bench: &Bench) -> Result<Page> {
+    let mut page = Page {
+        name: "reads",
+        title: "Library reads",
+        how: format!(
+            "A fully allocated QED image of 1 GiB, read in blocks of {BLOCK} bytes, {READS} of them one after the other at \
+             depth 64, all in the page cache (`quod bench`, `qemu-img bench`; a bare loop of `pread` into 64 buffers by turns). Then {DIRECT_READS} \
+             random reads past the page cache (`quod bench -t none --random 1`; `fio --ioengine=io_uring --direct=1` on the \
+             file of the image)."
+        ),
+        tables: Vec::new(),
+        plots: Vec::new(),
+    };
+    for (name, place) in [("ext4", &bench.disk), ("tmpfs", &bench.memory)] {
+        let directory = tempfile::Builder::new().prefix("reads").tempdir_in(place)?;
+        let image = directory.path().join("disk.qed");
+        make_image(&image)?;
+        page.tables.push(cached(bench, name, &image)?);
+        if name == "ext4" {
+            let (table, plot) = direct(bench, &image)?;
+            page.tables.push(table);
+            page.plots.push(plot);
+        }
+    }
+    Ok(page)
+}
+
+fn make_image(image: &Path) -> Result<()> {
+    output(Command::new("qemu-img").args(["create", "-q", "-f", "qed"]).arg(image).arg(SIZE.to_string()))?;
+    output(Command::new("qemu-io").args(["-f", "qed", "-c", &format!("write -P 7 0 {SIZE}")]).arg(image))?;
+    output(&mut Command::new("sync")).map(drop)
+}
+
+fn cached(bench: &Bench, place: &str, image: &Path) -> Result<Table> {
+    let all = [
+        Who::Quod { threads: 1 },
+        Who::Quod { threads: 2 },
+        Who::Qemu { aio: "threads" },
+        Who::Qemu { aio: "io_uring" },
+        Who::Bare { threads: 1 },
+        Who::Bare { threads: 2 },
+    ];
+    let file = std::fs::metadata(image)?.len();
+    let measure = |who: &Who| {
+        let mut command = match who {
+            Who::Quod { threads } => {
+                let mut command = Command::new(&bench.quod);
+                command.args(["bench", "-f", "qed", "--threads", &threads.to_string()]);
+                command
+            }
+            Who::Qemu { aio } => {
+                let mut command = Command::new("qemu-img");
+                command.args(["bench", "-f", "qed", "-i", aio]);
+                command
+            }
+            Who::Bare { threads } => {
+                let mut command = Command::new(&bench.bare);
+                // The data lie at the end of the file.
+                command.args(["reads", "--size", &BLOCK.to_string(), "--threads", &threads.to_string()]);
+                command.args(["--buffers", &(64 / threads).to_string()]);
+                command.args(["--offset", &(file - SIZE).to_string(), "--length", &SIZE.to_string()]);
+                command
+            }
+        };
+        if !matches!(who, Who::Bare { .. }) {
+            command.args(["-d", "64", "-s", &BLOCK.to_string()]);
+        }
+        let count = if matches!(who, Who::Bare { .. }) { "--count" } else { "-c" };
+        Ok(READS as f64 / seconds(command.args([count, &READS.to_string()]).arg(image))?)
+    };
+    let rates = in_turns(bench.pairs, &all, measure)?;
+    let [one, two, threads, io_uring, bare, bare_two] = rates[..] else { unreachable!("one each") };
+    let peer = threads.max(io_uring);
+    let mut table =
+        Table::new(format!("Cached, {place}"), &["who", "reads a second", "quod is so many times as fast"]);
+    table.rows = vec![
+        vec!["quod, one thread".into(), rate(one), String::new()],
+        vec!["qemu-img, threads".into(), rate(threads), ratio(one / threads, None)],
+        vec!["qemu-img, io_uring".into(), rate(io_uring), ratio(one / io_uring, None)],
+        vec!["the better of both".into(), rate(peer), ratio(one / peer, Some(2.0))],
+        vec!["bare loop, one thread".into(), rate(bare), ratio(one / bare, Some(0.8))],
+        vec!["quod, two threads".into(), rate(two), String::new()],
+        vec!["bare loop, two threads".into(), rate(bare_two), ratio(two / bare_two, None)],
+        vec![
+            "gained by the second thread, as a part of what the bare loop gains".into(),
+            rate(two - one),
+            ratio((two - one) / (bare_two - bare), Some(0.85)),
+        ],
+    ];
+    Ok(table)
+}
+
+fn direct(bench: &Bench, image: &Path) -> Result<(Table, Plot)> {
+    let mut table = Table::new("O_DIRECT, ext4, random", &["depth", "quod", "fio io_uring", "quod / fio"]);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for depth in DEPTHS {
+        let count = (DIRECT_READS * depth / 64).clamp(DIRECT_READS / 10, DIRECT_READS).to_string();
+        let rates = in_turns(bench.pairs, &[true, false], |is_ours| {
+            if *is_ours {
+                let mut command = Command::new(&bench.quod);
+                command.args(["bench", "-f", "qed", "-t", "none", "--random", "1", "-c", &count]);
+                let took = seconds(command.args(["-d", &depth.to_string()]).arg(image))?;
+                return Ok(count.parse::<f64>()? / took);
+            }
+            let mut fio = Command::new("fio");
+            fio.args([
+                "--readonly",
+                "--name=direct",
+                "--rw=randread",
+                "--norandommap",
+                "--bs=4k",
+                "--direct=1",
+            ]);
+            fio.args([
+                "--ioengine=io_uring",
+                &format!("--iodepth={depth}"),
+                &format!("--number_ios={count}"),
+            ]);
+            fio_rate(fio.arg(format!("--filename={}", image.display())), "read")
+        })?;
+        let target = (depth == 64).then_some(0.95);
+        table.rows.push(vec![
+            depth.to_string(),
+            rate(rates[0]),
+            rate(rates[1]),
+            ratio(rates[0] / rates[1], target),
+        ]);
+        ours.push((depth as f64, rates[0]));
+        theirs.push((depth as f64, rates[1]));
+    }
+    let curves = vec![Curve { name: "quod", points: ours }, Curve { name: "fio, io_uring", points: theirs }];
+    let title = "Random reads of 4 KiB past the page cache".into();
+    Ok((table, Plot { name: "reads-direct", title, what: What::Curves { x: "requests in flight", curves } }))
+}
