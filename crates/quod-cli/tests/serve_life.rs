@@ -123,3 +123,36 @@ fn a_hangup_reopens_nothing_and_says_so() {
     let ran = serving.stop("-TERM").exits(0);
     assert_eq!(ran.err.matches("SIGHUP: there is nothing to reopen").count(), 1, "{ran:?}");
 }
+
+/// How often the threads of a process have gone to sleep: each time one was woken before.
+fn sleeps(process: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
+    let of = |thread: fs::DirEntry| {
+        let status = fs::read_to_string(thread.path().join("status")).expect("the thread stays");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse::<u64>().ok()).expect("Linux tells it")
+    };
+    threads.map(|thread| of(thread.expect("it is listed"))).sum()
+}
+
+#[test]
+fn a_server_with_nothing_to_do_does_nothing() {
+    let room = room();
+    let serving = Serving::start(&room, &["--threads", "2", "a.qed"]);
+    room.peer("qemu-io", &["-f", "raw", "-c", "write -P 9 0 64k", serving.uri()]).exits(0);
+    // An image that was written to is settled once it has been idle for five seconds.
+    let begun = Instant::now();
+    let is_dirty = || room.read("a.qed")[16] & 2 != 0;
+    assert!(is_dirty(), "NEED_CHECK is set");
+    while is_dirty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is settled");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Threads of the pool leave, and the last of the settling is over.
+    std::thread::sleep(Duration::from_secs(2));
+    let process = serving.server.0.id();
+    let before = sleeps(process);
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(sleeps(process) - before, 0, "wake-ups of an idle server");
+    serving.stop("-TERM").exits(0);
+}

@@ -50,7 +50,14 @@ fn keep<S: Storage>(image: &Image<S>, stop: &AtomicBool) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut failed = false;
-    while !stop.load(Ordering::Acquire) {
+    loop {
+        let mut wanted = pin!(image.maintenance_wanted());
+        while wanted.as_mut().poll(&mut context).is_pending() {
+            if stop.load(Ordering::Acquire) {
+                return;
+            }
+            thread::park();
+        }
         let next = Instant::now() + MAINTAIN_EVERY;
         let mut due = pin!(image.maintenance_due());
         // What has failed is due again at once, and is left some time.
@@ -63,6 +70,9 @@ fn keep<S: Storage>(image: &Image<S>, stop: &AtomicBool) {
                 break;
             }
             thread::park_timeout(left);
+        }
+        if stop.load(Ordering::Acquire) {
+            return;
         }
         let outcome = block_on(image.maintain());
         failed = outcome.is_err();

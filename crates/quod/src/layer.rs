@@ -16,6 +16,7 @@ use crate::cache::{Capacity, TableCache};
 use crate::error::{Error, Result};
 use crate::geometry::{Geometry, SECTOR};
 use crate::header::Header;
+use crate::lookup::Spares;
 use crate::need_check::NeedCheck;
 use crate::options::CommitPolicy;
 use crate::pending::Pending;
@@ -50,6 +51,7 @@ pub(crate) struct Qed {
     pub(crate) file_length: AtomicU64,
     /// Nobody but this open makes the file longer.
     pub(crate) alone: bool,
+    pub(crate) spares: Spares,
 }
 
 /// The run of a backing file's data that was met last. Asking for the end of a run anew for every cluster costs two system
@@ -112,6 +114,7 @@ impl Qed {
             image_size: AtomicU64::new(header.image_size()),
             file_length: AtomicU64::new(file_length),
             alone,
+            spares: Spares::default(),
         }
     }
 

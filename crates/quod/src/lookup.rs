@@ -8,6 +8,8 @@
 //!
 //! Absent on purpose: the backing chain (`backing.rs`), and runs that cross a slice, but for holes.
 
+use std::sync::PoisonError;
+
 use quod_storage::{Buffer, ExtentKind, Storage};
 
 use crate::cache::{Begin, Pinned, Slice, SliceKey, TableLevel};
@@ -15,8 +17,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::SLICE_BYTES;
 use crate::layer::Qed;
 use crate::sync::atomic::Ordering;
+use crate::sync::{Mutex, MutexGuard};
 use crate::table::{L2Entry, decode_l1, entries};
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
+
+/// Buffers that are kept: more slices are seldom read at a time.
+const MOST_SPARE: usize = 8;
 
 /// Where a run of guest bytes lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +31,27 @@ pub(crate) struct Mapping {
     pub(crate) entry: L2Entry,
     /// Bytes of the run.
     pub(crate) len: u64,
+}
+
+/// Memory that slices are read into, kept for the next: fresh memory has to be cleared.
+#[derive(Default)]
+pub(crate) struct Spares(Mutex<Vec<Buffer>>);
+
+impl Spares {
+    fn take(&self) -> Buffer {
+        self.lock().pop().unwrap_or_else(|| Buffer::zeroed(SLICE_BYTES as usize))
+    }
+
+    fn put(&self, buffer: Buffer) {
+        let mut kept = self.lock();
+        if kept.len() < MOST_SPARE {
+            kept.push(buffer);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Qed {
@@ -152,10 +179,13 @@ impl Qed {
                 Begin::Resident(slice) => return Ok(slice),
                 Begin::Wait(loaded) => loaded.await,
                 Begin::Load(load) => {
-                    let read = storage.read_at(at.0, Buffer::zeroed(SLICE_BYTES as usize).into()).await;
+                    let read = storage.read_at(at.0, self.spares.take().into()).await;
                     let bytes = read
                         .map_err(|source| Error::io(format!("the table at {at} cannot be read"), source))?;
-                    return Ok(load.commit(Slice::new(key, at, entries(&bytes.into_single()))));
+                    let bytes = bytes.into_single();
+                    let slice = Slice::new(key, at, entries(&bytes));
+                    self.spares.put(bytes);
+                    return Ok(load.commit(slice));
                 }
             }
         }

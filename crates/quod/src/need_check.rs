@@ -17,7 +17,7 @@ use crate::flush::Flusher;
 use crate::gate::{Closed, Gate, Inside};
 use crate::header::{HEADER_BYTES, Header};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Event, Mutex, MutexGuard};
 use crate::turn::Turn;
 
 /// The header of an image that is open for writing.
@@ -33,6 +33,8 @@ pub(crate) struct NeedCheck {
     /// Permits given so far, and how many of them the last `maintain` saw.
     updates: AtomicU64,
     seen: AtomicU64,
+    /// One more was given.
+    moved: Event,
 }
 
 /// The right to update metadata.
@@ -50,6 +52,7 @@ impl NeedCheck {
             turn: Turn::default(),
             updates: AtomicU64::new(0),
             seen: AtomicU64::new(0),
+            moved: Event::default(),
         }
     }
 
@@ -60,6 +63,7 @@ impl NeedCheck {
     pub(crate) async fn permit<S: Storage>(&self, storage: &S, flusher: &Flusher) -> Result<Arc<Permit>> {
         let permit = Arc::new(self.enter().await?);
         self.updates.fetch_add(1, Ordering::Relaxed);
+        self.moved.notify(usize::MAX);
         if self.unordered && !self.set.load(Ordering::Acquire) {
             let turn = self.turn.take().await;
             if !self.set.load(Ordering::Acquire) {
@@ -108,6 +112,18 @@ impl NeedCheck {
     pub(crate) fn is_idle(&self) -> bool {
         let updates = self.updates.load(Ordering::Relaxed);
         self.seen.swap(updates, Ordering::Relaxed) == updates
+    }
+
+    /// Waits until metadata was updated since the last [`is_idle`](NeedCheck::is_idle), or `other` holds, which can come to
+    /// hold only by such an update. Cancel-safe.
+    pub(crate) async fn moved_or(&self, other: impl Fn() -> bool) {
+        loop {
+            let moved = self.moved.listen();
+            if self.updates.load(Ordering::Relaxed) != self.seen.load(Ordering::Relaxed) || other() {
+                return;
+            }
+            moved.await;
+        }
     }
 
     /// Whether the bit may be set in the file.

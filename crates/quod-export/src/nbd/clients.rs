@@ -6,6 +6,7 @@
 //!
 //! Absent on purpose: who is accepted, and by which loop (`entrance.rs`); what is said to a client.
 
+use std::future::pending;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -118,25 +119,19 @@ impl Clients {
         let tasks = self.exports.iter().map(|export| {
             let (export, closing) = (Rc::clone(export), Arc::clone(&self.closing));
             spawn(async move {
-                let mut well = true;
-                loop {
-                    let closed = async {
-                        closing.wait().await;
-                        true
-                    };
-                    let due = async {
-                        if !well {
-                            // What has failed is due again at once, and is left some time.
-                            std::future::pending::<()>().await;
-                        }
-                        export.maintenance_due().await;
-                        false
-                    };
-                    if timeout(UPKEEP, or(closed, due)).await == Ok(true) {
-                        return;
+                let upkeep = async {
+                    let mut well = true;
+                    loop {
+                        // Nothing wakes the server for an image that nobody changes.
+                        export.maintenance_wanted().await;
+                        let due = export.maintenance_due();
+                        // What has failed is due again at once, and is left some time.
+                        let timed = timeout(UPKEEP, async { if well { due.await } else { pending().await } });
+                        _ = timed.await;
+                        well = export.maintain().await;
                     }
-                    well = export.maintain().await;
-                }
+                };
+                or(closing.wait(), upkeep).await;
             })
         });
         wait_for_upkeep(tasks.collect()).await;

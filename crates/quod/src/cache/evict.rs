@@ -14,6 +14,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::{Slice, SliceKey};
 
 /// `fresh` and `trial` hold one in so many of all slices, each.
@@ -122,7 +124,7 @@ impl Clock {
 #[derive(Default)]
 struct Gone {
     /// With the number of its going.
-    keys: HashMap<SliceKey, u64>,
+    keys: HashMap<SliceKey, u64, RandomState>,
     /// Oldest first, with some that have come back since.
     order: VecDeque<(SliceKey, u64)>,
     went: u64,

@@ -41,8 +41,11 @@ mod updates;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::mem;
 use std::sync::{Arc, PoisonError};
 
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 use tracing::trace;
 
 use directory::Directory;
@@ -81,7 +84,7 @@ pub struct TableCache {
 
 /// Everything that changes when a slice comes or goes. Hits never come here, and no I/O runs under its lock.
 struct Structure {
-    loading: HashMap<SliceKey, Loading>,
+    loading: HashMap<SliceKey, Loading, RandomState>,
     clock: Clock,
     bytes: usize,
     /// The last commit left the budget exceeded, since what it met was pinned.
@@ -113,7 +116,7 @@ impl TableCache {
         let affordable = (capacity.budget / SLICE_BYTES as usize) as u64;
         let directory = Directory::new(affordable.min(capacity.l1_slices.saturating_add(capacity.l2_slices)));
         let bytes = size_of::<TableCache>() + directory.bytes();
-        let (loading, clock) = (HashMap::new(), Clock::default());
+        let (loading, clock) = (HashMap::default(), Clock::default());
         let structure = Mutex::new(Structure { loading, clock, bytes, all_pinned: false });
         let (counters, kept) = (Counters::default(), Kept::default());
         TableCache { directory, structure, counters, budget: capacity.budget, kept }
@@ -186,14 +189,19 @@ impl TableCache {
     /// Makes a slice resident, by whatever road it came. When another one is
     /// there already, that one is returned, and `slice` is dropped.
     pub fn commit(&self, slice: Slice) -> Pinned {
+        // Allocated outside the lock.
+        let slice = Arc::new(slice);
+        self.commit_under(self.lock(), slice)
+    }
+
+    fn commit_under(&self, mut structure: MutexGuard<'_, Structure>, slice: Arc<Slice>) -> Pinned {
         let key = slice.key();
-        let mut structure = self.lock();
         if let Some(first) = self.pin_silently(key) {
             drop(structure);
             trace!(?key, "table cache commit came second");
             return first;
         }
-        let pinned = Pinned::fresh(Arc::new(slice));
+        let pinned = Pinned::fresh(slice);
         self.directory.insert(Arc::clone(pinned.shared()));
         structure.bytes += pinned.bytes();
         structure.clock.admit(Arc::clone(pinned.shared()));
@@ -266,8 +274,8 @@ impl TableCache {
     }
 
     /// Evicts until the budget holds or what it meets is pinned. Returns what went, to be dropped outside the lock.
-    fn make_room(&self, structure: &mut Structure) -> Vec<Arc<Slice>> {
-        let mut evicted = Vec::new();
+    fn make_room(&self, structure: &mut Structure) -> SmallVec<[Arc<Slice>; 2]> {
+        let mut evicted = SmallVec::new();
         while structure.bytes > self.budget {
             let Some(slice) = structure.clock.evict() else { break };
             self.directory.remove(slice.key());
@@ -293,8 +301,23 @@ impl Load<'_> {
     /// When the slice is not the one that was to be loaded.
     pub fn commit(self, slice: Slice) -> Pinned {
         assert_eq!(slice.key(), self.key, "the slice that was asked for");
-        // Resident first; the load ends when `self` drops. A newcomer in between finds it resident.
-        self.cache.commit(slice)
+        let (cache, key, slice) = (self.cache, self.key, Arc::new(slice));
+        // Both under one lock: resident, and loading no more.
+        mem::forget(self);
+        let mut structure = cache.lock();
+        let loading = structure.loading.remove(&key);
+        // What came first is pinned by it, and stays.
+        let pinned = cache.commit_under(structure, slice);
+        end(key, loading);
+        pinned
+    }
+}
+
+/// Wakes who waits for a load. Not under the lock: wakers are other people's code.
+fn end(key: SliceKey, loading: Option<Loading>) {
+    if let Some(loading) = loading {
+        loading.ended.notify(usize::MAX);
+        trace!(?key, "table cache load ended");
     }
 }
 
@@ -304,10 +327,6 @@ impl Drop for Load<'_> {
         let mut structure = self.cache.structure.lock().unwrap_or_else(PoisonError::into_inner);
         let loading = structure.loading.remove(&self.key);
         drop(structure);
-        if let Some(loading) = loading {
-            // Wakers are other people's code.
-            loading.ended.notify(usize::MAX);
-            trace!(key = ?self.key, "table cache load ended");
-        }
+        end(self.key, loading);
     }
 }

@@ -172,6 +172,11 @@ impl Export {
         }
     }
 
+    /// Waits until there is something that [`maintain`](Export::maintain) has to do, now or later.
+    pub(crate) async fn maintenance_wanted(&self) {
+        self.image.maintenance_wanted().await;
+    }
+
     /// Waits until that is due before its time.
     pub(crate) async fn maintenance_due(&self) {
         self.image.maintenance_due().await;

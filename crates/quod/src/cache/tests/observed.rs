@@ -91,7 +91,6 @@ fn every_operation_is_traced() {
         "commit 210",
         "load ended 210",
         "release 210",
-        "release 210",
         "hit 210",
         "pin 210",
         "release 210",
