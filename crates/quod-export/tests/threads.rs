@@ -119,3 +119,24 @@ fn requests_of_all_loops_are_answered_before_it_ends() {
     }
     assert_eq!(served.ended().cut, 0);
 }
+
+/// Many tasks of one loop are woken by another: by the word that the server closes, and by a load that they all wait for.
+#[test]
+fn a_crowd_on_every_loop_is_woken_by_the_others() {
+    let served = Served::new(on(2));
+    let mut clients: Vec<_> = (0..300).map(|_| served.client()).collect();
+    for client in &mut clients {
+        for block in 0..4 {
+            client.request(Command::Read, 0, block * 4096, 4096);
+        }
+    }
+    for client in &mut clients {
+        for _ in 0..4 {
+            assert_eq!(client.reply().1, Ok(()));
+            client.bytes(4096);
+        }
+    }
+    served.tell_to_stop();
+    clients.iter_mut().for_each(support::Client::is_disconnected);
+    assert_eq!(served.ended().cut, 0);
+}

@@ -3,7 +3,8 @@
 //! Role: [`CountedOpener`] opens an image and what lies below it, and counts the reads, writes, flushes and changes of length
 //! of the one and of the others, so that write amplification is a figure.
 //!
-//! Invariant: counted is what has succeeded.
+//! Invariant: counted is what has succeeded of what the engine asked for. Past the page cache, where only whole blocks are
+//! written, a part of one costs the file more than that.
 //!
 //! Absent on purpose: time; punches and writes of zeroes, which no request of a benchmark asks for.
 

@@ -18,7 +18,7 @@ use compio::runtime::{ResumeUnwind, Runtime, spawn};
 use futures_lite::future::yield_now;
 use hdrhistogram::Histogram;
 use quod::{Image, block_on};
-use quod_storage::Storage;
+use quod_storage::{Storage, ring_is_idle};
 
 use super::steps::{Failure, Step, Steps};
 use super::work::Work;
@@ -114,7 +114,9 @@ impl<S: Storage + 'static> Hand<S> {
     fn work_off(self) -> Latencies {
         let kept = Rc::new(RefCell::new(Latencies::none()));
         if self.work.loops {
-            match Runtime::builder().event_interval(SUBMIT_AFTER).build() {
+            // Room for every task: who wakes many and finds none waits for this loop, under a lock that the loop may want.
+            let queue = (self.depth() as usize).saturating_add(1);
+            match Runtime::builder().event_interval(SUBMIT_AFTER).sync_queue_size(queue).build() {
                 Ok(runtime) => runtime.block_on(Rc::new(self).loop_over(&kept)),
                 Err(error) => self.steps.give_up(error),
             }
@@ -126,16 +128,26 @@ impl<S: Storage + 'static> Hand<S> {
 
     /// Lets as many tasks take steps as are this thread's part of the depth.
     async fn loop_over(self: Rc<Self>, kept: &Rc<RefCell<Latencies>>) {
-        let Work { depth, threads, .. } = self.work;
-        let tasks = depth / threads + u64::from(self.number < depth % threads);
         let start = |_| {
             let (hand, kept) = (Rc::clone(&self), Rc::clone(kept));
             spawn(async move { hand.take_steps(&kept).await })
         };
-        let started: Vec<_> = (0..tasks).map(start).collect();
+        let started: Vec<_> = (0..self.depth()).map(start).collect();
+        let mut ended = Vec::new();
         for task in started {
-            task.await.resume_unwind();
+            ended.push(task.await);
         }
+        // Before the loop ends, also by a panic.
+        ring_is_idle().await;
+        for task in ended {
+            task.resume_unwind();
+        }
+    }
+
+    /// Requests of this thread that are in flight.
+    fn depth(&self) -> u64 {
+        let Work { depth, threads, .. } = self.work;
+        depth / threads + u64::from(self.number < depth % threads)
     }
 
     async fn take_steps(&self, kept: &RefCell<Latencies>) {

@@ -65,7 +65,7 @@ fn an_entry_that_finds_no_space_goes_out_later_and_latches_nothing() {
 fn a_read_that_fails_fails_alone() {
     for over in BELOW {
         let mut guest = Guest::with_data(over);
-        let sabotage = guest.sabotage(IMAGE, "preadv", "error=EIO");
+        let sabotage = guest.sabotage(IMAGE, "pread64,preadv", "error=EIO");
         assert_eq!(guest.read(0, 512), Err(Errno::Io));
         assert_eq!(guest.read(CLUSTER, 2 * CLUSTER), Err(Errno::Io));
         assert_eq!(guest.write(0, 512), Ok(()));
@@ -79,7 +79,7 @@ fn a_read_that_fails_fails_alone() {
 #[test]
 fn a_backing_file_that_cannot_be_read_fails_those_alone_who_need_it() {
     let mut guest = Guest::with_data(Some("raw"));
-    let sabotage = guest.sabotage("base.raw", "preadv", "error=EIO");
+    let sabotage = guest.sabotage("base.raw", "pread64,preadv", "error=EIO");
     assert_eq!(guest.read(8 * CLUSTER, 512), Err(Errno::Io));
     assert_eq!(
         guest.write(8 * CLUSTER + 512, 512),
@@ -151,7 +151,7 @@ fn where_the_file_system_cannot_clear_zeroes_are_written() {
 fn interrupted_calls_are_made_again() {
     for over in BELOW {
         let mut guest = Guest::with_data(over);
-        let sabotage = guest.sabotage(IMAGE, "preadv,pwritev,fallocate", "error=EINTR:when=1+2");
+        let sabotage = guest.sabotage(IMAGE, "pread64,preadv,pwritev,fallocate", "error=EINTR:when=1+2");
         assert_eq!(guest.write(0, CLUSTER), Ok(()));
         assert_eq!(guest.write(8 * CLUSTER, CLUSTER), Ok(()));
         assert_eq!(guest.zero(CLUSTER, 512), Ok(()));
@@ -179,7 +179,7 @@ fn what_a_call_did_not_do_the_next_one_does() {
     let Finding::Own { sequence } = written else { unreachable!("it was matched") };
     assert!(after[done..] == stamp::bytes(DONE, after.len() - done, sequence), "what was left to do is done");
 
-    let sabotage = guest.sabotage(IMAGE, "preadv", &format!("retval={DONE}:when=1"));
+    let sabotage = guest.sabotage(IMAGE, "pread64,preadv", &format!("retval={DONE}:when=1"));
     let read = guest.bytes(0, CLUSTER);
     sabotage.end();
     assert!(read[done..] == after[done..], "what was left to read is read");

@@ -149,7 +149,7 @@ fn a_durable_clearing_in_many_stretches_is_flushed_once_behind_the_last() {
         let socket = sockets.path("socket");
         room.quod(&["create", "-q", IMAGE, "4G"]).exits(0);
         let place = socket.to_str().expect("temporary directories have plain names");
-        let serving = Serving::start(&room, &["--socket", place, IMAGE]);
+        let serving = Serving::start(&room, &["--aio", "threads", "--socket", place, IMAGE]);
         let mut wire = Wire::connect(&socket);
         for at in [0, GIB, 3 * GIB] {
             assert!(wire.ask(&Ask::write(at, &[7; 4096])).is_ok());

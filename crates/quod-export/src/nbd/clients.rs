@@ -1,4 +1,4 @@
-//! The clients of one event loop, from accepting them to their end.
+//! The clients of one event loop, from when it is handed them to their end.
 //!
 //! Role: gives each client a task that leads it through handshake and transmission, and waits for them.
 //!
@@ -119,19 +119,26 @@ impl Clients {
         let tasks = self.exports.iter().map(|export| {
             let (export, closing) = (Rc::clone(export), Arc::clone(&self.closing));
             spawn(async move {
-                let upkeep = async {
-                    let mut well = true;
-                    loop {
+                let mut well = true;
+                loop {
+                    let closed = async {
+                        closing.wait().await;
+                        true
+                    };
+                    let due = async {
                         // Nothing wakes the server for an image that nobody changes.
                         export.maintenance_wanted().await;
-                        let due = export.maintenance_due();
                         // What has failed is due again at once, and is left some time.
-                        let timed = timeout(UPKEEP, async { if well { due.await } else { pending().await } });
-                        _ = timed.await;
-                        well = export.maintain().await;
+                        let early =
+                            async { if well { export.maintenance_due().await } else { pending().await } };
+                        _ = timeout(UPKEEP, early).await;
+                        false
+                    };
+                    if or(closed, due).await {
+                        return;
                     }
-                };
-                or(closing.wait(), upkeep).await;
+                    well = export.maintain().await;
+                }
             })
         });
         wait_for_upkeep(tasks.collect()).await;

@@ -50,6 +50,11 @@ impl Crowd {
         Some(Place { crowd: Arc::clone(self), at })
     }
 
+    /// How many there may be.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
     /// How many are connected.
     pub(crate) fn open(&self) -> usize {
         self.loops.iter().map(load).sum()

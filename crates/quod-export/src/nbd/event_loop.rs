@@ -2,7 +2,8 @@
 //!
 //! Role: sets the loop up, serves the clients that it is handed, and drains at the end. The first does the images' upkeep.
 //!
-//! Invariants: one that ends, also by a panic, ends the server. When it has ended, the kernel does no work for it any more.
+//! Invariants: one that ends, also by a panic, ends the server. When it has ended in order, the kernel does no work for it any
+//! more.
 //!
 //! Absent on purpose: sharing between loops: that is in images, `crowd.rs` and `closing.rs`.
 
@@ -23,9 +24,16 @@ use super::entrance::Newcomer;
 use super::export::offload::THREADS;
 use super::exports::Offer;
 use super::options::ServerOptions;
+use super::transmission::budget::MAX_REQUESTS;
 
 /// Tasks that run before what they have asked for reaches the kernel: a disk waits for few, and they share a system call.
 const SUBMIT_AFTER: usize = 8;
+
+/// Tasks of a connection that have no request: two lead it.
+const TASKS_BESIDE: usize = 3;
+
+/// Tasks that another thread may wake at a time, at most, however many connections are allowed.
+const MOST_WOKEN: usize = 1 << 20;
 
 /// What an event loop begins with.
 pub(crate) struct EventLoop {
@@ -49,7 +57,12 @@ impl EventLoop {
         let mut driver = ProactorBuilder::new();
         // Twice what is ever wanted: a thread between two jobs still counts, and at the limit the loop would spin.
         driver.thread_pool_limit(2 * THREADS * offers.len().max(1));
-        let runtime = Runtime::builder().with_proactor(driver).event_interval(SUBMIT_AFTER).build()?;
+        let mut runtime = Runtime::builder();
+        runtime.with_proactor(driver).event_interval(SUBMIT_AFTER);
+        // Room for every task: who wakes many and finds none waits for this loop, under a lock that the loop may want.
+        let tasks = crowd.most().saturating_mul(MAX_REQUESTS + TASKS_BESIDE);
+        runtime.sync_queue_size(tasks.clamp(MAX_REQUESTS, MOST_WOKEN));
+        let runtime = runtime.build()?;
         runtime.block_on(async {
             let clients = Clients::new(at, &options, offers, crowd, Arc::clone(&closing));
             let _taking_in = spawn(Rc::clone(&clients).take_in(newcomers));

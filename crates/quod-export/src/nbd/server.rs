@@ -108,11 +108,12 @@ impl Server {
 
     /// Serves on this thread, and on as many more as it was to, until `shutdown` is ready, or its clients have left and it was to serve but
     /// [`once`](ServerOptions::once); then accepts and reads nothing more, answers the requests in
-    /// flight, waits at most the drain timeout for that, and takes the sockets' names away. Every five seconds,
-    /// and when an image asks for it, the images' upkeep is done.
+    /// flight, waits at most the drain timeout for that, and takes the sockets' names away. An image's upkeep is done while
+    /// there is any, after five seconds, or when the image asks for it.
     ///
     /// `shutdown` may be woken from any thread. The images stay open: flush and close them afterwards. A request that
-    /// was cut by the drain timeout may still be running in the engine then; closing waits for it.
+    /// was cut by the drain timeout may still be running in the engine then; closing waits for it, and this waits for what the
+    /// kernel still reads and writes for it.
     ///
     /// # Errors
     /// When an event loop cannot be set up. Clients cause none.

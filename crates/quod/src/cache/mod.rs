@@ -301,23 +301,33 @@ impl Load<'_> {
     /// When the slice is not the one that was to be loaded.
     pub fn commit(self, slice: Slice) -> Pinned {
         assert_eq!(slice.key(), self.key, "the slice that was asked for");
-        let (cache, key, slice) = (self.cache, self.key, Arc::new(slice));
+        let (cache, slice) = (self.cache, Arc::new(slice));
         // Both under one lock: resident, and loading no more.
-        mem::forget(self);
         let mut structure = cache.lock();
-        let loading = structure.loading.remove(&key);
-        // What came first is pinned by it, and stays.
-        let pinned = cache.commit_under(structure, slice);
-        end(key, loading);
-        pinned
+        let _ended = self.end(&mut structure);
+        mem::forget(self);
+        // What came first is pinned by the load, and stays.
+        cache.commit_under(structure, slice)
+    }
+
+    fn end(&self, structure: &mut Structure) -> Ended {
+        Ended { key: self.key, loading: structure.loading.remove(&self.key) }
     }
 }
 
-/// Wakes who waits for a load. Not under the lock: wakers are other people's code.
-fn end(key: SliceKey, loading: Option<Loading>) {
-    if let Some(loading) = loading {
-        loading.ended.notify(usize::MAX);
-        trace!(?key, "table cache load ended");
+/// A load that is over. Who waits for it is woken when this is dropped, also by a panic; not under the lock, since wakers
+/// are other people's code.
+struct Ended {
+    key: SliceKey,
+    loading: Option<Loading>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(loading) = &self.loading {
+            loading.ended.notify(usize::MAX);
+            trace!(key = ?self.key, "table cache load ended");
+        }
     }
 }
 
@@ -325,8 +335,7 @@ impl Drop for Load<'_> {
     fn drop(&mut self) {
         // Also on the way out of a panic, and after one: whoever waits must not wait for ever.
         let mut structure = self.cache.structure.lock().unwrap_or_else(PoisonError::into_inner);
-        let loading = structure.loading.remove(&self.key);
+        let _ended = self.end(&mut structure);
         drop(structure);
-        end(self.key, loading);
     }
 }

@@ -70,8 +70,8 @@ impl<S: Storage> Image<S> {
         let Some(writer) = &self.shared.writer else { return std::future::pending().await };
         let need_check = &writer.need_check;
         let unsettled = || self.is_unsettled(writer) || self.owes() || writer.overhang.get().is_none();
-        // Who has a permit may yet leave something behind.
-        need_check.moved_or(|| unsettled() || !need_check.is_free()).await;
+        // Who has a permit may yet leave something behind; once it has none, that can be seen.
+        need_check.moved_or(|| !need_check.is_free() || unsettled()).await;
     }
 
     /// Whether the file is not yet what a close would leave.

@@ -4,7 +4,7 @@
 //! reads or writes are slow (a cold page cache, first writes that flush by commit policy `through`) and sends them
 //! there for a while.
 //!
-//! Invariant: at most [`THREADS`] jobs run at a time, others wait in line without a thread, and nobody passes them; a
+//! Invariant: at most [`THREADS`] jobs of an event loop run at a time, others wait in line without a thread, and nobody passes them; a
 //! panic of a job is an error of that job.
 //!
 //! Absent on purpose: cancelling a job that has begun.
@@ -20,7 +20,7 @@ use quod_nbd::Errno;
 use super::answer::Refusal;
 use super::line::Line;
 
-/// Jobs that run at a time.
+/// Jobs of an export that run at a time on behalf of one event loop.
 pub(crate) const THREADS: usize = 16;
 
 /// Requests longer than this always go to a thread: copying them would hold the loop up, in bytes.

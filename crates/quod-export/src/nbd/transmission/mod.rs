@@ -1,6 +1,7 @@
 //! The transmission phase of one connection.
 //!
-//! Role: reads requests, many at a time, and starts each at once; what the engine has ready is answered in the same
+//! Role: reads requests, many at a time, and starts each at once, but for reads of a client with many replies on their way,
+//! which wait for those; what the engine has ready is answered in the same
 //! breath, what waits goes on as a task of its own. Replies leave in the order in which requests finish.
 //!
 //! Invariant: a request is read only once there is a permit for it and its bytes, so a client that does not take its
@@ -21,7 +22,7 @@ use std::task::{Context, Poll, Waker};
 
 use compio::runtime::spawn;
 use futures_lite::future::{or, try_zip, yield_now};
-use quod_nbd::{COMPACT_REQUEST_LEN, Command, EXTENDED_REQUEST_LEN, MAX_PAYLOAD, Mode, Request};
+use quod_nbd::{COMPACT_REQUEST_LEN, Command, EXTENDED_REQUEST_LEN, Errno, MAX_PAYLOAD, Mode, Request};
 use quod_storage::Buffer;
 
 use self::budget::{Permit, Share};
@@ -221,7 +222,10 @@ impl<S: Stream> Connection<S> {
             let outbox = Rc::clone(&self.outbox);
             spawn(async move {
                 outbox.room().await;
-                ticket.answer_and_send(work.await);
+                ticket.answer_and_send(match outbox.is_given_up().get() {
+                    true => Err(Refusal::new(Errno::Shutdown, "nobody waits for this any more")),
+                    false => work.await,
+                });
             })
             .detach();
             return;
