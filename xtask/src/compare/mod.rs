@@ -120,6 +120,13 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// Makes a QED image of so many bytes, all of them written.
+fn make_full_image(image: &Path, size: u64) -> Result<()> {
+    output(Command::new("qemu-img").args(["create", "-q", "-f", "qed"]).arg(image).arg(size.to_string()))?;
+    output(Command::new("qemu-io").args(["-f", "qed", "-c", &format!("write -P 7 0 {size}")]).arg(image))
+        .map(drop)
+}
+
 /// The seconds that a benchmark says it took.
 fn seconds(command: &mut Command) -> Result<f64> {
     let told = output(command)?;

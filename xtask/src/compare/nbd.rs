@@ -1,6 +1,5 @@
 //! An NBD server: `quod serve` beside qemu-nbd, by fio and nbdcopy.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use anyhow::Result;
 use super::page::{Page, Table, rate, ratio};
 use super::plot::{Curve, Plot, What};
 use super::server::Server;
-use super::{Bench, fio_rate, in_turns, output};
+use super::{Bench, fio_rate, in_turns, make_full_image, output};
 
 const SIZE: u64 = 1 << 30;
 /// Seconds of a measurement by fio.
@@ -38,7 +37,7 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     let directory = tempfile::Builder::new().prefix("nbd").tempdir_in(&bench.memory)?;
     let images = ["quod", "qemu"].map(|name| directory.path().join(format!("{name}.qed")));
     for image in &images {
-        make_image(image)?;
+        make_full_image(image, SIZE)?;
     }
     let servers = [
         Server::quod(&bench.quod, &images[0], directory.path().join("quod.sock"), &[])?,
@@ -99,10 +98,4 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
             what: What::Curves { x: "requests in flight", curves },
         }],
     })
-}
-
-fn make_image(image: &Path) -> Result<()> {
-    output(Command::new("qemu-img").args(["create", "-q", "-f", "qed"]).arg(image).arg(SIZE.to_string()))?;
-    output(Command::new("qemu-io").args(["-f", "qed", "-c", &format!("write -P 7 0 {SIZE}")]).arg(image))
-        .map(drop)
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::page::{Page, Table, rate, ratio};
 use super::plot::{Curve, Plot, What};
-use super::{Bench, fio_rate, in_turns, output, seconds};
+use super::{Bench, fio_rate, in_turns, make_full_image, output, seconds};
 
 const SIZE: u64 = 1 << 30;
 const BLOCK: u64 = 4096;
@@ -41,7 +41,9 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     for (name, place) in [("ext4", &bench.disk), ("tmpfs", &bench.memory)] {
         let directory = tempfile::Builder::new().prefix("reads").tempdir_in(place)?;
         let image = directory.path().join("disk.qed");
-        make_image(&image)?;
+        make_full_image(&image, SIZE)?;
+        // What is still on its way to the disk is nobody's.
+        output(&mut Command::new("sync"))?;
         page.tables.push(cached(bench, name, &image)?);
         if name == "ext4" {
             let (table, plot) = direct(bench, &image)?;
@@ -50,12 +52,6 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
         }
     }
     Ok(page)
-}
-
-fn make_image(image: &Path) -> Result<()> {
-    output(Command::new("qemu-img").args(["create", "-q", "-f", "qed"]).arg(image).arg(SIZE.to_string()))?;
-    output(Command::new("qemu-io").args(["-f", "qed", "-c", &format!("write -P 7 0 {SIZE}")]).arg(image))?;
-    output(&mut Command::new("sync")).map(drop)
 }
 
 fn cached(bench: &Bench, place: &str, image: &Path) -> Result<Table> {
