@@ -30,7 +30,7 @@ pub use file::{FileOpener, FileStorage};
 pub use lock::LockConflict;
 pub use loop_file::{Aio, LoopFile, LoopOpener, PageCache};
 pub use memory::{Memory, MemoryOpener};
-pub use ring::ring_is_idle;
+pub use ring::{event_loop, ring_is_idle};
 
 /// What a range of a file is made of, as far as the file system tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,11 +14,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use compio::runtime::{ResumeUnwind, Runtime, spawn};
+use compio::runtime::{ResumeUnwind, spawn};
 use futures_lite::future::yield_now;
 use hdrhistogram::Histogram;
 use quod::{Image, block_on};
-use quod_storage::{Storage, ring_is_idle};
+use quod_storage::{Storage, event_loop, ring_is_idle};
 
 use super::steps::{Failure, Step, Steps};
 use super::work::Work;
@@ -27,10 +27,6 @@ use crate::open::errno_sentence;
 /// Latencies are kept to three digits, and up to this one.
 const DIGITS: u8 = 3;
 const LONGEST: Duration = Duration::from_secs(3600);
-
-/// Tasks of an event loop that run before what they have asked for reaches the kernel: a disk waits for few, and they share a
-/// system call.
-const SUBMIT_AFTER: usize = 8;
 
 /// Requests of a task before the others have their turn: what is in the page cache keeps nobody from going on, and meanwhile
 /// nobody would see what the disk has done.
@@ -114,9 +110,7 @@ impl<S: Storage + 'static> Hand<S> {
     fn work_off(self) -> Latencies {
         let kept = Rc::new(RefCell::new(Latencies::none()));
         if self.work.loops {
-            // Room for every task: who wakes many and finds none waits for this loop, under a lock that the loop may want.
-            let queue = (self.depth() as usize).saturating_add(1);
-            match Runtime::builder().event_interval(SUBMIT_AFTER).sync_queue_size(queue).build() {
+            match event_loop(self.depth() as usize + 1).build() {
                 Ok(runtime) => runtime.block_on(Rc::new(self).loop_over(&kept)),
                 Err(error) => self.steps.give_up(error),
             }

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use async_channel::Receiver;
 use compio::driver::ProactorBuilder;
-use compio::runtime::{Runtime, spawn};
+use compio::runtime::spawn;
 use futures_lite::future::or;
-use quod_storage::ring_is_idle;
+use quod_storage::{event_loop, ring_is_idle};
 
 use super::clients::Clients;
 use super::closing::Closing;
@@ -25,9 +25,6 @@ use super::export::offload::THREADS;
 use super::exports::Offer;
 use super::options::ServerOptions;
 use super::transmission::budget::MAX_REQUESTS;
-
-/// Tasks that run before what they have asked for reaches the kernel: a disk waits for few, and they share a system call.
-const SUBMIT_AFTER: usize = 8;
 
 /// Tasks of a connection that have no request: two lead it.
 const TASKS_BESIDE: usize = 3;
@@ -57,12 +54,8 @@ impl EventLoop {
         let mut driver = ProactorBuilder::new();
         // Twice what is ever wanted: a thread between two jobs still counts, and at the limit the loop would spin.
         driver.thread_pool_limit(2 * THREADS * offers.len().max(1));
-        let mut runtime = Runtime::builder();
-        runtime.with_proactor(driver).event_interval(SUBMIT_AFTER);
-        // Room for every task: who wakes many and finds none waits for this loop, under a lock that the loop may want.
         let tasks = crowd.most().saturating_mul(MAX_REQUESTS + TASKS_BESIDE);
-        runtime.sync_queue_size(tasks.clamp(MAX_REQUESTS, MOST_WOKEN));
-        let runtime = runtime.build()?;
+        let runtime = event_loop(tasks.clamp(MAX_REQUESTS, MOST_WOKEN)).with_proactor(driver).build()?;
         runtime.block_on(async {
             let clients = Clients::new(at, &options, offers, crowd, Arc::clone(&closing));
             let _taking_in = spawn(Rc::clone(&clients).take_in(newcomers));
