@@ -31,7 +31,7 @@ const RESIZE: i64 = 3;
 const HELD: i64 = 100;
 const NOT_SHARED: i64 = 200;
 
-/// A process that was killed just now may hold its locks a moment longer.
+/// A process that was killed just now holds its locks until the kernel has done with the requests of its ring.
 const RETRY_FOR: Duration = Duration::from_secs(1);
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
