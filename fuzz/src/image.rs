@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use quod::storage::{Access, Buffer, MemoryOpener, Storage};
-use quod::{BackingPolicy, CheckReport, ErrorKind, Image, OpenOptions, Repair, block_on, check, inspect};
+use quod::{BackingPolicy, CacheBudget, CheckReport, ErrorKind, Image, OpenOptions, Repair, block_on, check, inspect};
 
 use crate::forge::{CACHE_BYTES, DISK, File, snapshot};
 use crate::guest::{Guest, requests};
@@ -55,8 +55,8 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn open(opener: &MemoryOpener, access: Access) -> Option<Image<quod::storage::Memory>> {
-    let (backing, cache_bytes) = (BackingPolicy::Local, CACHE_BYTES);
-    let options = OpenOptions { backing, cache_bytes, ..OpenOptions::new(access) };
+    let (backing, cache) = (BackingPolicy::Local, CacheBudget::Own(CACHE_BYTES));
+    let options = OpenOptions { backing, cache, ..OpenOptions::new(access) };
     block_on(Image::open(opener, Path::new(DISK), &options)).ok()
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use quod::storage::{Access, MemoryOpener};
-use quod::{BackingPolicy, ErrorKind, Format, Image, ImageInfo, OpenOptions, block_on, inspect, probe};
+use quod::{BackingPolicy, CacheBudget, ErrorKind, Format, Image, ImageInfo, OpenOptions, block_on, inspect, probe};
 
 use crate::forge::{CACHE_BYTES, DISK, File, snapshot};
 
@@ -71,7 +71,7 @@ fn open(
     access: Access,
     told: &mut Vec<String>,
 ) {
-    let options = OpenOptions { format, backing, cache_bytes: CACHE_BYTES, ..OpenOptions::new(access) };
+    let options = OpenOptions { format, backing, cache: CacheBudget::Own(CACHE_BYTES), ..OpenOptions::new(access) };
     let opened = block_on(Image::open(opener, Path::new(DISK), &options));
     if let Ok(image) = &opened {
         assert!(
@@ -90,8 +90,8 @@ fn open(
 
 /// What a header says is what the image is that is opened by it.
 fn agree(opener: &MemoryOpener, info: &quod::Result<ImageInfo>) {
-    let (backing, cache_bytes) = (BackingPolicy::Local, CACHE_BYTES);
-    let options = OpenOptions { backing, cache_bytes, ..OpenOptions::new(Access::Read) };
+    let (backing, cache) = (BackingPolicy::Local, CacheBudget::Own(CACHE_BYTES));
+    let options = OpenOptions { backing, cache, ..OpenOptions::new(Access::Read) };
     match (info, block_on(Image::open(opener, Path::new(DISK), &options))) {
         (Ok(info), Ok(image)) => {
             assert_eq!((info.size, Some(info.cluster_size)), (image.size(), image.cluster_size()));

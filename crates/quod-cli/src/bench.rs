@@ -130,7 +130,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     };
     let opener = CountedOpener::over(args.aio.opener(page_cache)?);
     let target = Target::new(&args.file, args.format.as_deref(), access);
-    let image = quod::block_on(target.open_file(&opener, &args.tuning))?;
+    let image = quod::block_on(target.open_file(&opener, &args.tuning.alone()?))?;
     let stop = stop_flag()?;
     let mut out = output::results();
     let outcome = report::announce(&mut out, args.output, &work).and_then(|()| run_on(&work, &image, &stop));

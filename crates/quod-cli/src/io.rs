@@ -83,7 +83,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
-    let mut session = Session::new(output::results(), args.tuning.clone(), Interrupt::listen()?);
+    let mut session = Session::new(output::results(), args.tuning.alone()?, Interrupt::listen()?);
     if let Some(file) = &args.file {
         session.open(file, args.format.as_deref(), access(args)?)?;
     }

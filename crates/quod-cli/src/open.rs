@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
-use quod::{CommitPolicy, Error, ErrorKind, Format, Image, OpenOptions};
+use quod::cache::SlicePool;
+use quod::{CacheBudget, CommitPolicy, DEFAULT_CACHE_BYTES, Error, ErrorKind, Format, Image, OpenOptions};
 use quod_language::parse_size;
 use quod_storage::{Access, Opener};
 
@@ -44,7 +45,8 @@ pub(crate) struct Tuning {
     /// (grouped), which a killed process loses; grouped over a backing file and through without one when not given
     #[arg(long, value_name = "POLICY", value_enum)]
     commit: Option<Commit>,
-    /// Bytes that the table cache of each image of a chain may take, with a suffix or without
+    /// Bytes that the table cache may take, for all images that are open together and their backing files, with a suffix
+    /// or without; 12.5 MiB for each image when not given
     #[arg(long, value_name = "BYTES")]
     cache_size: Option<String>,
 }
@@ -56,21 +58,43 @@ enum Commit {
 }
 
 impl Tuning {
-    /// Checks what was given, and sets it.
+    /// What was given, for an image that shares its table cache with no other.
     ///
     /// # Errors
     /// `Invalid cache size specified: ...`
-    pub(crate) fn set(&self, options: &mut OpenOptions) -> anyhow::Result<()> {
-        options.commit = self.commit.map(|commit| match commit {
+    pub(crate) fn alone(&self) -> anyhow::Result<Tuned> {
+        let bytes = self.cache_bytes()?.unwrap_or(DEFAULT_CACHE_BYTES);
+        Ok(Tuned { commit: self.commit_policy(), cache: CacheBudget::Own(bytes) })
+    }
+
+    /// What was given, for so many images that share one.
+    ///
+    /// # Errors
+    /// `Invalid cache size specified: ...`
+    pub(crate) fn together(&self, images: usize) -> anyhow::Result<Tuned> {
+        let bytes = self.cache_bytes()?.unwrap_or(DEFAULT_CACHE_BYTES.saturating_mul(images));
+        Ok(Tuned { commit: self.commit_policy(), cache: CacheBudget::Shared(SlicePool::new(bytes)) })
+    }
+
+    fn commit_policy(&self) -> Option<CommitPolicy> {
+        self.commit.map(|commit| match commit {
             Commit::Through => CommitPolicy::Through,
             Commit::Grouped => CommitPolicy::Grouped,
-        });
-        if let Some(text) = &self.cache_size {
-            let bytes = parse_size(text).ok().and_then(|bytes| usize::try_from(bytes).ok());
-            options.cache_bytes = bytes.ok_or_else(|| anyhow!("Invalid cache size specified: '{text}'."))?;
-        }
-        Ok(())
+        })
     }
+
+    fn cache_bytes(&self) -> anyhow::Result<Option<usize>> {
+        let Some(text) = &self.cache_size else { return Ok(None) };
+        let bytes = parse_size(text).ok().and_then(|bytes| usize::try_from(bytes).ok());
+        bytes.map(Some).ok_or_else(|| anyhow!("Invalid cache size specified: '{text}'."))
+    }
+}
+
+/// How images are used, checked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tuned {
+    commit: Option<CommitPolicy>,
+    cache: CacheBudget,
 }
 
 /// An image that is to be opened.
@@ -114,15 +138,15 @@ impl<'a> Target<'a> {
     /// # Errors
     /// `Could not open 'FILE': ...`
     pub(crate) async fn open(&self) -> anyhow::Result<AnyDisk> {
-        self.open_tuned(&Tuning::default()).await
+        self.open_tuned(&Tuned::default()).await
     }
 
     /// As [`open`](Target::open), to be used in another way than usual.
     ///
     /// # Errors
     /// `Could not open 'FILE': ...`
-    pub(crate) async fn open_tuned(&self, tuning: &Tuning) -> anyhow::Result<AnyDisk> {
-        self.open_by(&self.places, tuning).await
+    pub(crate) async fn open_tuned(&self, tuned: &Tuned) -> anyhow::Result<AnyDisk> {
+        self.open_by(&self.places, tuned).await
     }
 
     /// As [`open`](Target::open), but in a local file.
@@ -132,7 +156,7 @@ impl<'a> Target<'a> {
     pub(crate) async fn open_file<O: Opener>(
         &self,
         opener: &O,
-        tuning: &Tuning,
+        tuned: &Tuned,
     ) -> anyhow::Result<Image<O::Storage>>
     where
         O::Storage: Clone,
@@ -140,10 +164,10 @@ impl<'a> Target<'a> {
         if place::remote_name(self.path).is_some() {
             bail!("Could not open '{}': it must be a local file here", self.path.display());
         }
-        self.open_by(opener, tuning).await
+        self.open_by(opener, tuned).await
     }
 
-    async fn open_by<O: Opener>(&self, opener: &O, tuning: &Tuning) -> anyhow::Result<Image<O::Storage>>
+    async fn open_by<O: Opener>(&self, opener: &O, tuned: &Tuned) -> anyhow::Result<Image<O::Storage>>
     where
         O::Storage: Clone,
     {
@@ -153,7 +177,8 @@ impl<'a> Target<'a> {
             None => None,
         };
         options.backing = place::backing_policy(self.path);
-        tuning.set(&mut options)?;
+        options.commit = tuned.commit;
+        options.cache = tuned.cache.clone();
         match Image::open(opener, self.path, &options).await {
             Ok(disk) => Ok(disk),
             Err(error) => bail!(could_not_open(self.path, &error)),

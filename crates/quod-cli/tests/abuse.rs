@@ -87,13 +87,6 @@ fn read_one(stream: &mut UnixStream) -> Duration {
     begun.elapsed()
 }
 
-fn status(serving: &Serving, field: &str) -> u64 {
-    let path = format!("/proc/{}/status", serving.server.0.id());
-    let status = std::fs::read_to_string(path).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux tells");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
 fn open_files(serving: &Serving) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", serving.server.0.id())).expect("it runs").count()
 }
@@ -106,7 +99,7 @@ fn a_days_worth_of_abuse_costs_bounded_memory_and_hurts_nobody() {
     let serving = Serving::start_as(room.command("bash").args(["-c", &serve]));
     let socket = room.path("a.qed.sock");
     room.peer("qemu-io", &["-f", "raw", "-c", "write -q -P 7 0 8M", serving.uri()]).exits(0);
-    let (at_rest, files_at_rest) = (status(&serving, "VmRSS:"), open_files(&serving));
+    let (at_rest, files_at_rest) = (serving.status("VmRSS:"), open_files(&serving));
     let mut neighbour = client(&socket);
     let mut slowest = Duration::ZERO;
 
@@ -119,18 +112,18 @@ fn a_days_worth_of_abuse_costs_bounded_memory_and_hurts_nobody() {
         }
     }
     let passing = begun.elapsed();
-    let after_passing = status(&serving, "VmHWM:");
+    let after_passing = serving.status("VmHWM:");
 
     let idle: Vec<_> = (0..IDLE).map(|_| client(&socket)).collect();
     slowest = slowest.max(read_one(&mut neighbour));
-    let with_idle = status(&serving, "VmRSS:");
+    let with_idle = serving.status("VmRSS:");
 
     let mut deaf: Vec<_> = (0..DEAF).map(|_| client(&socket)).collect();
     deaf.iter_mut().for_each(stuff);
     for _ in 0..100 {
         slowest = slowest.max(read_one(&mut neighbour));
     }
-    let most = status(&serving, "VmHWM:");
+    let most = serving.status("VmHWM:");
 
     drop((idle, deaf));
     let begun = Instant::now();
@@ -140,7 +133,7 @@ fn a_days_worth_of_abuse_costs_bounded_memory_and_hurts_nobody() {
         std::thread::sleep(Duration::from_millis(20));
     }
     read_one(&mut neighbour);
-    let threads = status(&serving, "Threads:");
+    let threads = serving.status("Threads:");
     println!(
         "{PASSING} clients came and went in {passing:.1?}; resident: {at_rest} KiB at rest, at most {after_passing} KiB \
          until then, {with_idle} KiB with {IDLE} idle clients, at most {most} KiB with {DEAF} that never read; the \

@@ -173,9 +173,7 @@ fn one_block_of_the_largest_default_disk_costs_little_memory() {
     room.quod(&["create", "-q", "-f", "qed", "huge.qed", "64T"]).exits(0);
     let serving = Serving::start(&room, &["huge.qed"]);
     room.peer("qemu-io", &["-f", "raw", "-c", "read -P 0 40T 4k", serving.uri()]).exits(0);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", serving.server.0.id())).expect("it runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+    let kib = serving.status("VmHWM:");
     assert!(kib < 32 << 10, "{kib} KiB");
     serving.stop("-TERM").exits(0);
 }

@@ -122,3 +122,30 @@ fn an_image_that_is_full_harms_no_other() {
     assert!(ran.out.contains("Closed good.qed: everything"), "{ran:?}");
     room.quod(&["io", "-r", "-c", "read -P 2 0 4M", "good.qed"]).exits(0);
 }
+
+/// Ten times as many slices of tables as the budget holds are asked for.
+#[test]
+fn a_hundred_images_under_one_budget_take_little_memory() {
+    const IMAGES: usize = 100;
+    let room = Room::new();
+    let names: Vec<_> = (0..IMAGES).map(|number| format!("{number}.qed")).collect();
+    let mut args = vec!["-k", "s.sock", "--create", "10G", "--cache-size", "1280K"];
+    args.extend(names.iter().map(String::as_str));
+    let serving = Serving::start(&room, &args);
+    for (number, name) in names.iter().enumerate() {
+        // Tables of 2 GiB, in slices of 32 MiB.
+        let writes = (0..5).map(|table| format!("write -q -P {} {}G 4k", number + 1, 2 * table));
+        let reads = (0..32).map(|slice| format!("read -q -P 0 {}M 4k", 256 * (slice + 1) + 32));
+        let back = (0..5).map(|table| format!("read -q -P {} {}G 4k", number + 1, 2 * table));
+        let commands: Vec<_> = writes.chain(reads).chain(back).collect();
+        let uri = uri(&room, "s.sock", name);
+        let commands = commands.iter().flat_map(|command| ["-c", command]);
+        let args: Vec<_> = ["-f", "raw"].into_iter().chain(commands).chain([&*uri]).collect();
+        let ran = room.peer("qemu-io", &args).exits(0);
+        assert!(!ran.out.contains("failed"), "{ran:?}");
+    }
+    let kib = serving.status("VmHWM:");
+    assert!(kib < 64 << 10, "{kib} KiB");
+    serving.stop("-TERM").exits(0);
+    room.quod(&["check", "99.qed"]).exits(0);
+}

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use fastrand::Rng;
 use quod::{
-    BackingPolicy, CommitPolicy, CreateOptions, Format, Image, NewBacking, OpenOptions, PendingBounds,
+    BackingPolicy, CacheBudget, CommitPolicy, CreateOptions, Format, Image, NewBacking, OpenOptions,
+    PendingBounds,
 };
 use quod_sim::{Executor, Faults, Model, SimStorage, World};
 use quod_storage::Access;
@@ -145,7 +146,7 @@ impl Case {
     pub fn options(&self, access: Access) -> OpenOptions {
         OpenOptions {
             backing: BackingPolicy::Local,
-            cache_bytes: self.cache_bytes,
+            cache: CacheBudget::Own(self.cache_bytes),
             commit: Some(self.commit),
             pending: self.pending,
             ..OpenOptions::new(access)

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use quod_storage::{Access, Held, Opener, Storage};
 
 use crate::allocate::FileEnd;
+use crate::cache::{KeptShare, SlicePool};
 use crate::check;
 use crate::error::{Error, ErrorKind, Result};
 use crate::front::{BackingName, Front, cannot_open, clear_autoclear, flush, open_file, read_front};
@@ -50,6 +51,7 @@ pub(crate) async fn open<O: Opener>(
     options: &OpenOptions,
 ) -> Result<Opened<O::Storage>> {
     let mut opened = Opened { layers: Vec::new(), storages: Vec::new(), writer: None, guard: None };
+    let pool = options.cache.pool();
     let mut seen = HashSet::new();
     let mut next = Some((top.to_owned(), options.format));
     while let Some((name, format)) = next {
@@ -67,7 +69,7 @@ pub(crate) async fn open<O: Opener>(
                     format!("more than {MAX_DEPTH} images in a chain"),
                 ));
             }
-            add_layer(opener, &name, format, access, options, &mut opened).await
+            add_layer(opener, &name, format, access, options, &pool, &mut opened).await
         };
         next = outcome
             .await
@@ -105,6 +107,7 @@ async fn add_layer<O: Opener>(
     format: Option<Format>,
     access: Access,
     options: &OpenOptions,
+    pool: &Arc<SlicePool>,
     opened: &mut Opened<O::Storage>,
 ) -> Result<Option<(PathBuf, Option<Format>)>> {
     let storage = open_file(opener, name, access).await?;
@@ -142,9 +145,9 @@ async fn add_layer<O: Opener>(
     };
     if access == Access::Write {
         let looked_through = make_writable(&storage, &mut front).await.map_err(blame)?;
-        opened.writer = Some(writer(&front, looked_through, options));
+        opened.writer = Some(writer(&front, looked_through, options, pool));
     }
-    let qed = Qed::new(&front.header, front.file_length, access == Access::Write, options.cache_bytes);
+    let qed = Qed::new(&front.header, front.file_length, access == Access::Write, pool);
     opened.layers.push(Layer::new(name, LayerKind::Qed(Box::new(qed))));
     opened.storages.push(storage);
     Ok(next)
@@ -172,7 +175,7 @@ async fn make_writable<S: Storage>(storage: &S, front: &mut Front) -> Result<boo
     Ok(looked_through)
 }
 
-fn writer(front: &Front, looked_through: bool, options: &OpenOptions) -> QedWriter {
+fn writer(front: &Front, looked_through: bool, options: &OpenOptions, pool: &Arc<SlicePool>) -> QedWriter {
     let unordered = front.backing.is_none();
     let by_backing = if unordered { CommitPolicy::Through } else { CommitPolicy::Grouped };
     let policy = options.commit.unwrap_or(by_backing);
@@ -187,7 +190,7 @@ fn writer(front: &Front, looked_through: bool, options: &OpenOptions) -> QedWrit
         clusters: Default::default(),
         tables: Default::default(),
         policy,
-        pending: Pending::new(options.pending, options.cache_bytes),
+        pending: Pending::new(options.pending, KeptShare::of(pool)),
         copies: Arc::new(async_lock::Semaphore::new(COPY_BUDGET)),
     }
 }

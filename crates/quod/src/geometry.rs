@@ -108,19 +108,9 @@ impl Geometry {
         GuestOffset(l1_index << self.table_span_bits())
     }
 
-    /// Largest virtual size in bytes that an image of this geometry can have and a guest can address.
-    fn addressable(&self) -> u64 {
-        u64::try_from(self.max_image_size()).map_or(MAX_IMAGE_SIZE, |most| most.min(MAX_IMAGE_SIZE))
-    }
-
     /// log2 of the guest bytes that one slice of L2 covers.
     fn slice_span_bits(&self) -> u32 {
         self.cluster_bits + SLICE_ENTRIES_BITS
-    }
-
-    /// Slices of all L2 tables of the largest image.
-    pub(crate) fn l2_slices(&self) -> u64 {
-        ((self.addressable() - 1) >> self.slice_span_bits()) + 1
     }
 
     /// The slices of L2 that the table of an L1 entry is made of.
@@ -128,11 +118,6 @@ impl Geometry {
         let bits = self.table_entries_bits() - SLICE_ENTRIES_BITS;
         let first = l1_index << bits;
         first..=first + ((1 << bits) - 1)
-    }
-
-    /// Slices of the part of L1 that the largest image uses.
-    pub(crate) fn l1_slices(&self) -> u64 {
-        (self.l1_index(GuestOffset(self.addressable() - 1)) >> SLICE_ENTRIES_BITS) + 1
     }
 
     /// The slice of L2 that holds a guest offset's entry: its number among all slices of L2, its place in its table in
@@ -260,9 +245,7 @@ mod tests {
     fn every_table_is_whole_slices() {
         let smallest = Geometry::new(4096, 1, 1).unwrap();
         assert_eq!(smallest.table_bytes(), SLICE_BYTES);
-        assert_eq!((smallest.l1_slices(), smallest.l2_slices()), (1, 512));
         let geometry = Geometry::new(65536, 4, 1).unwrap();
-        assert_eq!((geometry.l1_slices(), geometry.l2_slices()), (64, 1 << 21));
         let place = geometry.l2_slice(GuestOffset((2 << 30) + (33 << 20)));
         assert_eq!(place, SlicePlace { index: 65, in_table: SLICE_BYTES, entry: 16 });
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 use async_lock::Semaphore;
 
 use crate::allocate::FileEnd;
-use crate::cache::{Capacity, TableCache};
+use crate::cache::{SlicePool, TableCache};
 use crate::error::{Error, Result};
 use crate::geometry::{Geometry, SECTOR};
 use crate::header::Header;
@@ -104,13 +104,11 @@ pub(crate) struct QedWriter {
 }
 
 impl Qed {
-    pub(crate) fn new(header: &Header, file_length: u64, alone: bool, cache_bytes: usize) -> Self {
-        let geometry = header.geometry();
-        let (l1_slices, l2_slices) = (geometry.l1_slices(), geometry.l2_slices());
+    pub(crate) fn new(header: &Header, file_length: u64, alone: bool, pool: &Arc<SlicePool>) -> Self {
         Qed {
-            geometry,
+            geometry: header.geometry(),
             l1_table: header.l1_table(),
-            cache: TableCache::new(Capacity { l1_slices, l2_slices, budget: cache_bytes }),
+            cache: TableCache::new(pool),
             image_size: AtomicU64::new(header.image_size()),
             file_length: AtomicU64::new(file_length),
             alone,

@@ -75,8 +75,8 @@ pub use image::Image;
 pub use inspect::{ImageInfo, inspect, probe};
 pub use keeper::Keeper;
 pub use options::{
-    BackingPolicy, CommitPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, Fua, NewBacking, OpenOptions,
-    PendingBounds, Room,
+    BackingPolicy, CacheBudget, CommitPolicy, CreateOptions, DEFAULT_CACHE_BYTES, Format, Fua, NewBacking,
+    OpenOptions, PendingBounds, Room,
 };
 pub use read::{BlockKind, BlockStatus};
 

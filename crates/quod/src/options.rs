@@ -5,8 +5,11 @@
 //! Absent on purpose: judging them. `create.rs` and `chain.rs` do that, where they are put to use.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use quod_storage::{Access, Existing};
+
+use crate::cache::SlicePool;
 
 /// What a table cache may take unless told otherwise, in bytes: 12.5 MiB.
 pub const DEFAULT_CACHE_BYTES: usize = 50 * 256 * 1024;
@@ -42,7 +45,8 @@ pub enum CommitPolicy {
 
 /// How much may wait for the file under [`CommitPolicy::Grouped`]. At half of it maintenance is due
 /// ([`maintenance_due`](crate::Image::maintenance_due)); a first write that comes when all of it is used up brings it to
-/// the file first. So it is with the slices of the table cache that it keeps: they may take a quarter of its budget.
+/// the file first. So it is with the slices of the table cache that it keeps: they may take a quarter of its budget, which
+/// images that share it divide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingBounds {
     /// Table entries.
@@ -58,6 +62,31 @@ impl Default for PendingBounds {
     }
 }
 
+/// What bounds the memory that slices of tables take.
+#[derive(Clone, Debug)]
+pub enum CacheBudget {
+    /// So many bytes, for the images of this chain alone.
+    Own(usize),
+    /// What a pool has, for this chain and whichever others share it.
+    Shared(Arc<SlicePool>),
+}
+
+impl CacheBudget {
+    pub(crate) fn pool(&self) -> Arc<SlicePool> {
+        match self {
+            CacheBudget::Own(bytes) => SlicePool::new(*bytes),
+            CacheBudget::Shared(pool) => Arc::clone(pool),
+        }
+    }
+}
+
+impl Default for CacheBudget {
+    /// [`DEFAULT_CACHE_BYTES`] of its own.
+    fn default() -> Self {
+        CacheBudget::Own(DEFAULT_CACHE_BYTES)
+    }
+}
+
 /// How to open an image.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
@@ -69,8 +98,8 @@ pub struct OpenOptions {
     pub access: Access,
     /// Whether backing files may be opened.
     pub backing: BackingPolicy,
-    /// What the table cache of each image of the chain may take, in bytes.
-    pub cache_bytes: usize,
+    /// Where slices of tables are kept, for the image and those below it.
+    pub cache: CacheBudget,
     /// `None`: `Grouped` over a backing file, `Through` without one.
     pub commit: Option<CommitPolicy>,
     /// How much of it may wait.
@@ -81,8 +110,8 @@ impl OpenOptions {
     /// QED, no backing file, the default cache, the commit policy by the backing file.
     pub fn new(access: Access) -> Self {
         let (format, backing) = (Some(Format::Qed), BackingPolicy::Deny);
-        let (cache_bytes, pending) = (DEFAULT_CACHE_BYTES, PendingBounds::default());
-        OpenOptions { format, access, backing, cache_bytes, commit: None, pending }
+        let (cache, pending) = (CacheBudget::default(), PendingBounds::default());
+        OpenOptions { format, access, backing, cache, commit: None, pending }
     }
 }
 

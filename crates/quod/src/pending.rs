@@ -12,8 +12,7 @@
 
 use std::sync::PoisonError;
 
-use crate::cache::Amount;
-use crate::geometry::SLICE_BYTES;
+use crate::cache::{Amount, KeptShare};
 use crate::options::PendingBounds;
 use crate::sync::{Event, Mutex, MutexGuard};
 use crate::turn::Turn;
@@ -22,7 +21,7 @@ use crate::turn::Turn;
 pub(crate) struct Pending {
     bounds: PendingBounds,
     /// Slices of the cache that may be kept for them.
-    slices: u64,
+    share: KeptShare,
     /// For one batch at a time.
     pub(crate) turn: Turn,
     state: Mutex<State>,
@@ -48,12 +47,10 @@ struct State {
 }
 
 impl Pending {
-    /// Nothing yet. What a cache of so many bytes keeps for it is a quarter of that, and a slice at least: what the file has
-    /// of them takes as much again, beside the budget.
-    pub(crate) fn new(bounds: PendingBounds, cache_bytes: usize) -> Self {
-        let slices = (cache_bytes as u64 / 4 / SLICE_BYTES).max(1);
+    /// Nothing yet.
+    pub(crate) fn new(bounds: PendingBounds, share: KeptShare) -> Self {
         let (turn, state, due) = (Turn::default(), Mutex::default(), Event::default());
-        Pending { bounds, slices, turn, state, due }
+        Pending { bounds, share, turn, state, due }
     }
 
     /// Notes what is about to be promised.
@@ -99,7 +96,7 @@ impl Pending {
         entries > 0
             && (entries >= self.bounds.entries.div_ceil(part)
                 || bytes >= self.bounds.bytes.div_ceil(part)
-                || kept as u64 >= self.slices.div_ceil(part))
+                || kept >= self.share.slices().div_ceil(part as usize))
     }
 
     /// Number of the batch that must come to a good end for what is promised now; `None` when nothing is.

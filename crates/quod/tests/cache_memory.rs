@@ -1,8 +1,10 @@
 //! What the table cache costs in memory, counted by an allocator that counts: nothing for a hit, and for the rest what
 //! the cache says (`docs/spec/table-cache.md`, points 1 and 2).
 
+use std::sync::Arc;
+
 use allocation_counter::measure;
-use quod::cache::{Begin, Capacity, Pinned, Slice, SliceKey, TableCache, TableLevel};
+use quod::cache::{Begin, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLevel};
 use quod::units::FileOffset;
 
 const ENTRIES: u64 = 512;
@@ -12,8 +14,10 @@ fn key(index: u64) -> SliceKey {
     SliceKey { level: TableLevel::L2, index }
 }
 
-fn cache_of(budget: usize) -> TableCache {
-    TableCache::new(Capacity { l1_slices: 1 << 20, l2_slices: 1 << 30, budget })
+fn cache_of(budget: usize) -> (Arc<SlicePool>, TableCache) {
+    let pool = SlicePool::new(budget);
+    let cache = TableCache::new(&pool);
+    (pool, cache)
 }
 
 fn read_in(cache: &TableCache, index: u64) -> Pinned {
@@ -23,7 +27,7 @@ fn read_in(cache: &TableCache, index: u64) -> Pinned {
 
 #[test]
 fn a_hit_allocates_nothing() {
-    let cache = cache_of(8 << 20);
+    let (_pool, cache) = cache_of(8 << 20);
     (0..SLICES).for_each(|index| drop(read_in(&cache, index)));
     // A thread's first look-up makes its own state.
     assert!(cache.find(key(0), |_| ()).is_some());
@@ -42,11 +46,11 @@ fn the_bytes_counted_are_the_bytes_held() {
         let mut cache = None;
         let held = measure(|| {
             let made = cache_of(8 << 20);
-            (0..slices).for_each(|index| drop(read_in(&made, index)));
+            (0..slices).for_each(|index| drop(read_in(&made.1, index)));
             cache = Some(made);
         });
         let held = held.bytes_current as u64 + size_of::<TableCache>() as u64;
-        let counted = cache.map_or(0, |cache| cache.stats().bytes);
+        let counted = cache.map_or(0, |(pool, _cache)| pool.bytes() as u64);
         assert!(held <= counted && counted < held * 21 / 20, "{slices}: {counted} counted, {held} held");
         assert!(counted <= 8 << 20);
     }
@@ -55,7 +59,7 @@ fn the_bytes_counted_are_the_bytes_held() {
 #[test]
 fn an_image_that_is_closed_leaves_nothing_behind() {
     let held = measure(|| {
-        let cache = cache_of(1 << 20);
+        let (_pool, cache) = cache_of(1 << 20);
         (0..SLICES).for_each(|index| drop(read_in(&cache, index)));
     });
     // But for what the thread keeps for all its caches.

@@ -10,7 +10,7 @@ use common::gate::{GateOpener, Kind};
 use common::probe::{Op, Probe, ProbeOpener};
 use common::task::Task;
 use common::*;
-use quod::{CommitPolicy, ErrorKind, Fua, Image, OpenOptions, PendingBounds, Room, block_on};
+use quod::{CacheBudget, CommitPolicy, ErrorKind, Fua, Image, OpenOptions, PendingBounds, Room, block_on};
 use quod_storage::{Access, Buffer, Memory, Opener};
 
 const SHAPE: Shape = Shape { size: 64 << 20, cluster: 4096, table: 2 };
@@ -206,7 +206,7 @@ fn first_writes_wait_at_the_bounds_alone() {
 
 #[test]
 fn slices_of_a_small_cache_are_not_kept_past_a_quarter_of_it() {
-    let disk = Disk::with(raw(), &OpenOptions { cache_bytes: 16 << 10, ..grouped() });
+    let disk = Disk::with(raw(), &OpenOptions { cache: CacheBudget::Own(16 << 10), ..grouped() });
     for i in 0..16 {
         write(&disk.image, i * SPAN, &[1; 4096]);
         // A quarter is one slice: full, from the first write on, and each write makes a link and an entry.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::*;
-use quod::{Format, block_on};
+use quod::{CacheBudget, Format, block_on};
 use quod_storage::{Access, Buffer, FileOpener};
 
 const CHILD: &str = "QUOD_TEST_DIRECTORY";
@@ -133,7 +133,7 @@ fn a_walk_over_many_tables_stays_within_the_budget_of_the_cache() {
         },
         |directory| {
             let mut options = options(Access::Read);
-            options.cache_bytes = 1 << 20;
+            options.cache = CacheBudget::Own(1 << 20);
             let image =
                 block_on(quod::Image::open(&FileOpener, &directory.join(DISK), &options)).expect("it opens");
             for i in 0..500 {

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::backing::Backing;
 use common::*;
 use proptest::prelude::*;
-use quod::{BlockKind, Format, Fua, Image, OpenOptions, Room, block_on};
+use quod::{BlockKind, CacheBudget, Format, Fua, Image, OpenOptions, Room, block_on};
 use quod_storage::{Access, Buffer, Memory, MemoryOpener};
 
 /// One request. Places and lengths are made to fit when it is their turn.
@@ -77,7 +77,7 @@ impl Twin {
         let opener = MemoryOpener::new();
         let below = backing.make(&opener, from);
         make(&opener, Path::new(DISK), shape, below);
-        let options = OpenOptions { cache_bytes, ..options(Access::Write) };
+        let options = OpenOptions { cache: CacheBudget::Own(cache_bytes), ..options(Access::Write) };
         let image = block_on(Image::open(&opener, Path::new(DISK), &options)).expect("the image opens");
         Twin { opener, options, image, from, model: backing.window(from, (shape.size - from) as usize) }
     }

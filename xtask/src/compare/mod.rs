@@ -4,6 +4,7 @@
 //!
 //! Absent on purpose: thresholds. A noisy machine fails no test for its speed; people read the figures.
 
+mod cache;
 mod cliff;
 mod first_writes;
 mod nbd;
@@ -35,6 +36,9 @@ pub(crate) struct Arguments {
     /// Where to make images in memory
     #[arg(long, default_value = "/dev/shm")]
     memory: PathBuf,
+    /// A block trace for the table cache to replay besides: 32 bytes a request, as CloudPhysics published them
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Where the pages go
     #[arg(long, default_value = "docs/performance")]
     pages: PathBuf,
@@ -46,6 +50,8 @@ enum What {
     Reads,
     /// Random reads when the tables outgrow the cache, beside qemu-storage-daemon on QED and qcow2
     Cliff,
+    /// Workloads replayed on the table cache, beside the reference's policy and other caches
+    Cache,
     /// An NBD server, by depth and by connections, beside qemu-nbd
     Nbd,
     /// First writes, beside qemu-img bench on QED and qcow2, and a bare loop
@@ -56,6 +62,7 @@ enum What {
 struct Bench {
     quod: PathBuf,
     bare: PathBuf,
+    replay: PathBuf,
     disk: PathBuf,
     memory: PathBuf,
     pairs: usize,
@@ -64,13 +71,16 @@ struct Bench {
 /// Builds the command as it is shipped, and measures.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     peers::ensure()?;
-    let packages = ["--package", "quod-cli", "--package", "xtask", "--bin", "quod", "--bin", "bare-loop"];
-    let status = crate::cargo::cargo(root).args(["build", "--release"]).args(packages).status()?;
+    let packages = ["--package", "quod-cli", "--package", "xtask"];
+    let programs = ["--bin", "quod", "--bin", "bare-loop", "--bin", "replay"];
+    let status =
+        crate::cargo::cargo(root).args(["build", "--release"]).args(packages).args(programs).status()?;
     ensure!(status.success(), "the quod command does not build");
     let built = crate::cargo::target_directory(root).join("release");
     let bench = Bench {
         quod: built.join("quod"),
         bare: built.join("bare-loop"),
+        replay: built.join("replay"),
         disk: arguments.disk.clone(),
         memory: arguments.memory.clone(),
         pairs: arguments.pairs,
@@ -82,6 +92,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         let page: Page = match what {
             What::Reads => reads::run(&bench)?,
             What::Cliff => cliff::run(&bench)?,
+            What::Cache => cache::run(&bench, arguments.trace.as_deref())?,
             What::Nbd => nbd::run(&bench)?,
             What::FirstWrites => first_writes::run(&bench)?,
         };

@@ -26,13 +26,14 @@ pub(super) struct Page {
 /// A table: a row each for what was measured, ratios and targets beside the figure.
 pub(super) struct Table {
     pub(super) title: String,
-    pub(super) head: Vec<&'static str>,
+    pub(super) head: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(title: impl Into<String>, head: &[&'static str]) -> Self {
-        Table { title: title.into(), head: head.to_vec(), rows: Vec::new() }
+    pub(super) fn new(title: impl Into<String>, head: &[&str]) -> Self {
+        let head = head.iter().map(|cell| (*cell).to_owned()).collect();
+        Table { title: title.into(), head, rows: Vec::new() }
     }
 }
 

@@ -22,7 +22,7 @@ use super::interrupt::Interrupt;
 use super::survey;
 use super::transfer::Content;
 use super::trouble::{Done, Trouble, tell};
-use crate::open::{Tuning, name_of};
+use crate::open::{Tuned, name_of};
 use crate::sizes::Amount;
 use images::OpenDisk;
 pub(super) use images::SHARED_WRITER;
@@ -40,7 +40,7 @@ pub(super) enum Step {
 pub(super) struct Session<W> {
     out: W,
     /// For each image that is opened.
-    tuning: Tuning,
+    tuned: Tuned,
     interrupt: Interrupt,
     open: Option<OpenDisk>,
     aside: Aside,
@@ -48,8 +48,8 @@ pub(super) struct Session<W> {
 }
 
 impl<W: Write> Session<W> {
-    pub(super) fn new(out: W, tuning: Tuning, interrupt: Interrupt) -> Self {
-        Session { out, tuning, interrupt, open: None, aside: Aside::new(), failed: false }
+    pub(super) fn new(out: W, tuned: Tuned, interrupt: Interrupt) -> Self {
+        Session { out, tuned, interrupt, open: None, aside: Aside::new(), failed: false }
     }
 
     /// Whether a command failed.

@@ -21,7 +21,7 @@ use quod_storage::{Access, Existing, LoopOpener};
 
 use super::{Args, say};
 use crate::make::{make_qed, make_raw};
-use crate::open::{Target, format_named, name_of};
+use crate::open::{Target, Tuned, format_named, name_of};
 use crate::sizes::ThreeDigits;
 
 /// Bytes of an export's name, and of what is told about it, that the protocol allows.
@@ -108,9 +108,10 @@ fn parse_export(text: &OsStr) -> anyhow::Result<Named> {
 /// When one cannot be opened; those that were are closed by then.
 pub(super) fn open_all(args: &Args, opener: LoopOpener, named: Vec<Named>) -> anyhow::Result<Vec<Opened>> {
     let create = args.create.as_deref().map(size).transpose()?;
+    let tuned = args.tuning.together(named.len())?;
     let mut opened = Vec::with_capacity(named.len());
     for Named { name, file } in named {
-        match open(args, &opener, &file, create, &opened) {
+        match open(args, &opener, &tuned, &file, create, &opened) {
             Ok(disk) => opened.push(Opened { name, file, disk }),
             Err(error) => {
                 for (image, closed) in close_all(opened) {
@@ -131,6 +132,7 @@ pub(super) fn open_all(args: &Args, opener: LoopOpener, named: Vec<Named>) -> an
 fn open(
     args: &Args,
     opener: &LoopOpener,
+    tuned: &Tuned,
     file: &Path,
     create: Option<u64>,
     opened: &[Opened],
@@ -152,7 +154,7 @@ fn open(
     // With `--create` the caller has said what the file is.
     let format = args.format.as_deref().or(create.map(|_| name_of(Format::Qed)));
     let target = Target::new(file, format, access);
-    quod::block_on(target.open_file(opener, &args.tuning))
+    quod::block_on(target.open_file(opener, tuned))
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

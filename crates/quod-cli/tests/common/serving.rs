@@ -47,6 +47,14 @@ impl Serving {
         line.strip_suffix('\'').expect("it is quoted")
     }
 
+    /// What the system says about it: `Threads:`, or memory in KiB, as `VmRSS:` now and `VmHWM:` at most so far.
+    pub(crate) fn status(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.server.0.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux tells");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Sends a signal, and waits for the end.
     #[track_caller]
     pub(crate) fn stop(self, signal: &str) -> Ran {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use quod::cache::{Begin, Capacity, Slice, SliceKey, TableCache, TableLevel};
+use quod::cache::{Begin, Slice, SliceKey, SlicePool, TableCache, TableLevel};
 use quod::units::FileOffset;
 
 use crate::reference::{REFERENCE_TABLES, ReferenceCache};
@@ -25,12 +25,13 @@ pub(crate) trait Contender: Sync {
 pub(crate) struct Ours(TableCache);
 
 impl Ours {
-    /// A cache for `slices` slices in use, of a disk that has more.
+    /// A cache for `slices` slices in use.
     pub(crate) fn new(slices: usize) -> Self {
-        let with = |budget| TableCache::new(Capacity { l1_slices: 1, l2_slices: 1 << 21, budget });
         let for_slices = slices * slice(0).bytes();
-        let empty = with(for_slices).stats().bytes as usize;
-        Ours(with(empty + for_slices))
+        let pool = SlicePool::new(for_slices);
+        let _cache = TableCache::new(&pool);
+        // With what it takes that is no slice.
+        Ours(TableCache::new(&SlicePool::new(pool.bytes() + for_slices)))
     }
 }
 

@@ -15,8 +15,8 @@
 
 use std::sync::Arc;
 
-use super::slot::Link;
-use super::{Slice, SliceKey, TableLevel};
+use super::slot::{Link, OwnedKey};
+use super::{Slice, TableLevel};
 use crate::sync::ArcSwapOption;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -46,19 +46,19 @@ impl Directory {
     }
 
     #[inline]
-    fn slot(&self, key: SliceKey) -> &Link {
+    fn slot(&self, OwnedKey { image, key }: OwnedKey) -> &Link {
         let number = key.index << 1 | u64::from(key.level == TableLevel::L1);
-        let slot = number.wrapping_mul(SPREAD) >> (u64::BITS - self.slot_bits);
+        let slot = number.wrapping_add(image).wrapping_mul(SPREAD) >> (u64::BITS - self.slot_bits);
         &self.slots[slot as usize]
     }
 
     /// Shows the slice of that key to `look`, when it is resident.
     #[inline]
-    pub(super) fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Arc<Slice>) -> R) -> Option<R> {
+    pub(super) fn find<R>(&self, key: OwnedKey, look: impl FnOnce(&Arc<Slice>) -> R) -> Option<R> {
         let mut here = self.slot(key).load();
         loop {
             let slice = here.as_ref()?;
-            if slice.key() == key {
+            if slice.owned_key() == key {
                 return Some(look(slice));
             }
             let next = slice.next().load();
@@ -71,9 +71,9 @@ impl Directory {
     /// # Panics
     /// When there is one of that key.
     pub(super) fn insert(&self, slice: Arc<Slice>) {
-        let taken = self.find(slice.key(), |_| ()).is_some();
+        let taken = self.find(slice.owned_key(), |_| ()).is_some();
         assert!(!taken, "a slice is evicted before another takes its place");
-        let slot = self.slot(slice.key());
+        let slot = self.slot(slice.owned_key());
         slice.next().store(slot.load_full());
         slot.store(Some(slice));
         self.slices.fetch_add(1, Relaxed);
@@ -84,12 +84,12 @@ impl Directory {
     ///
     /// # Panics
     /// When there is none of that key.
-    pub(super) fn remove(&self, key: SliceKey) {
+    pub(super) fn remove(&self, key: OwnedKey) {
         let mut before: Option<Arc<Slice>> = None;
         loop {
             let link = before.as_ref().map_or(self.slot(key), |slice| slice.next());
             let here = link.load_full().expect("only what is resident is removed");
-            if here.key() == key {
+            if here.owned_key() == key {
                 link.store(here.next().load_full());
                 self.slices.fetch_sub(1, Relaxed);
                 return;

@@ -3,11 +3,12 @@
 //! Role: a slice comes into the `fresh` queue. There visits count for nothing: a newly read slice is hit in a burst
 //! whether or not it will ever be asked for again. What leaves it has its visits forgotten and stands `trial`; who is
 //! visited there goes to the `clock`, the others go, first in first out. A slice that comes back soon after it
-//! failed was asked for at two different times, and goes straight to the clock. So a scan passes through an eighth
+//! failed was asked for at two different times, and goes straight to the clock. So a scan passes through a sixteenth
 //! of the cache, and what is in the clock leaves it only for slices that have shown the same.
 //!
 //! Invariants: each slice is in one queue, and none of them is evicted; what failed is remembered by key alone, for
-//! half as many slices as there are.
+//! a quarter as many slices as there are. Both shares are those that replays did best with (`docs/performance/cache.md`): longer
+//! queues and a longer memory give way to the crowd where popularity is uneven, and gain little where it changes.
 //!
 //! Absent on purpose: work on a hit beyond one flag (it is the slice's own).
 
@@ -16,12 +17,13 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::{Slice, SliceKey};
+use super::Slice;
+use super::slot::OwnedKey;
 
 /// `fresh` and `trial` hold one in so many of all slices, each.
-const QUEUE_SHARE: usize = 16;
+const QUEUE_SHARE: usize = 32;
 /// Keys are remembered of one in so many as there are slices.
-const GONE_SHARE: usize = 2;
+const GONE_SHARE: usize = 4;
 /// The hand gives up after so many pinned slices, so that work under the lock is bounded when most are pinned. Where
 /// it stopped it goes on at the next commit.
 const MOST_PINNED: usize = 64;
@@ -38,7 +40,7 @@ pub(super) struct Clock {
 impl Clock {
     /// Takes a new slice in.
     pub(super) fn admit(&mut self, slice: Arc<Slice>) {
-        if self.gone.forget(slice.key()) {
+        if self.gone.forget(slice.owned_key()) {
             self.clock.push_back(slice);
             return;
         }
@@ -60,7 +62,7 @@ impl Clock {
         while self.trial.len() > self.queue_length() {
             let slice = self.trial.pop_front()?;
             if !slice.forget_visit() && slice.try_evict() {
-                self.gone.remember(slice.key(), self.len() / GONE_SHARE);
+                self.gone.remember(slice.owned_key(), self.len() / GONE_SHARE);
                 return Some(slice);
             }
             self.clock.push_back(slice);
@@ -96,19 +98,25 @@ impl Clock {
         None
     }
 
+    /// Takes out whatever belongs to an image that is gone, pinned or not.
+    pub(super) fn remove_all_of(&mut self, image: u64) -> Vec<Arc<Slice>> {
+        let mut gone = Vec::new();
+        for queue in [&mut self.fresh, &mut self.trial, &mut self.clock] {
+            let of_it = |slice: &Arc<Slice>| slice.owned_key().image == image;
+            gone.extend(queue.iter().filter(|slice| of_it(slice)).cloned());
+            queue.retain(|slice| !of_it(slice));
+        }
+        gone
+    }
+
     /// All slices.
     pub(super) fn slices(&self) -> impl Iterator<Item = &Arc<Slice>> {
         self.fresh.iter().chain(&self.trial).chain(&self.clock)
     }
 
     /// Whether it was resident not long ago, and is not.
-    pub(super) fn remembers(&self, key: SliceKey) -> bool {
+    pub(super) fn remembers(&self, key: OwnedKey) -> bool {
         self.gone.keys.contains_key(&key)
-    }
-
-    /// How many are pinned now.
-    pub(super) fn pinned(&self) -> usize {
-        self.slices().filter(|slice| slice.is_pinned()).count()
     }
 
     fn queue_length(&self) -> usize {
@@ -124,15 +132,15 @@ impl Clock {
 #[derive(Default)]
 struct Gone {
     /// With the number of its going.
-    keys: HashMap<SliceKey, u64, RandomState>,
+    keys: HashMap<OwnedKey, u64, RandomState>,
     /// Oldest first, with some that have come back since.
-    order: VecDeque<(SliceKey, u64)>,
+    order: VecDeque<(OwnedKey, u64)>,
     went: u64,
 }
 
 impl Gone {
     /// Remembers a key beside at most `most` others.
-    fn remember(&mut self, key: SliceKey, most: usize) {
+    fn remember(&mut self, key: OwnedKey, most: usize) {
         while self.order.len() > most {
             self.forget_oldest();
         }
@@ -141,7 +149,7 @@ impl Gone {
         self.order.push_back((key, self.went));
     }
 
-    fn forget(&mut self, key: SliceKey) -> bool {
+    fn forget(&mut self, key: OwnedKey) -> bool {
         self.keys.remove(&key).is_some()
     }
 

@@ -5,7 +5,7 @@
 //!
 //! | operation of the contract | here | what replaced what |
 //! | --- | --- | --- |
-//! | init | [`TableCache::new`] | a budget in bytes in the place of 50 tables (1) |
+//! | init | [`SlicePool::new`], [`TableCache::new`] | a budget in bytes, of one image or of many, in the place of 50 tables each (1) |
 //! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size |
 //! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots, read through atomics, in the place of a list under a mutex (2) |
 //! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
@@ -14,10 +14,8 @@
 //! | free | drop | |
 //! | trace | `tracing` events at TRACE, [`Stats`] | (8) |
 //!
-//! Invariants: a resident slice is in the directory and in exactly one queue of the policy; an evicted slice is in
-//! neither and can no longer be pinned; a slice is being loaded by at most one [`Load`], and cannot go while one of the
-//! same key is under way; bytes exceed the budget only while the slices that eviction meets are pinned.
-//! [`TableCache::validate`] holds the structure against them.
+//! Invariants: a slice is being loaded by at most one [`Load`], and cannot go while one of the same key is under way. Those of
+//! what is resident are `pool.rs`'s.
 //!
 //! "No table here" is not kept in the directory: the L1 slice says so, costs no slice of its own for it, and is
 //! updated in place when a table is linked, so it is never out of date.
@@ -32,6 +30,7 @@ mod kept;
 #[cfg(test)]
 #[cfg(any(quod_loom, quod_shuttle))]
 mod models;
+mod pool;
 mod slot;
 mod stats;
 #[cfg(test)]
@@ -39,65 +38,34 @@ mod stats;
 mod tests;
 mod updates;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
 use std::sync::{Arc, PoisonError};
 
-use foldhash::fast::RandomState;
-use smallvec::SmallVec;
 use tracing::trace;
 
-use directory::Directory;
-use evict::Clock;
 pub(crate) use kept::Kept;
+pub(crate) use pool::KeptShare;
+pub use pool::SlicePool;
+use pool::{Loading, Structure};
+use slot::OwnedKey;
 pub use slot::{Pinned, Slice, SliceKey, TableLevel};
-
 use stats::Counters;
 pub use stats::Stats;
 pub use updates::EntryRun;
 pub(crate) use updates::{Amount, Promise};
 
-use crate::geometry::SLICE_BYTES;
-use crate::sync::{Event, EventListener, Mutex, MutexGuard};
+use crate::sync::{EventListener, MutexGuard};
 
-/// What the cache may hold of each level of tables.
-#[derive(Clone, Copy, Debug)]
-pub struct Capacity {
-    /// Slices of L1, as many as the largest image of the geometry has.
-    pub l1_slices: u64,
-    /// Slices of L2, as many as the largest image of the geometry has.
-    pub l2_slices: u64,
-    /// Bytes that slices and the directory may take together.
-    pub budget: usize,
-}
-
-/// Slices of tables, shared by all requests of an image.
+/// Slices of the tables of one image, shared by all its requests. The memory for them is a [`SlicePool`]'s, of this image
+/// alone or of many.
 pub struct TableCache {
-    directory: Directory,
-    structure: Mutex<Structure>,
+    pool: Arc<SlicePool>,
+    /// The number of the image in the pool.
+    image: u64,
     counters: Counters,
-    budget: usize,
     /// Slices that the budget says nothing about, since the file is owed entries of theirs.
     pub(crate) kept: Kept,
-}
-
-/// Everything that changes when a slice comes or goes. Hits never come here, and no I/O runs under its lock.
-struct Structure {
-    loading: HashMap<SliceKey, Loading, RandomState>,
-    clock: Clock,
-    bytes: usize,
-    /// The last commit left the budget exceeded, since what it met was pinned.
-    all_pinned: bool,
-}
-
-/// A slice that is being read.
-#[derive(Default)]
-struct Loading {
-    ended: Event,
-    /// What came in by another road meanwhile. It stays until the load has ended, since it may be newer than what the
-    /// load has read.
-    first: Option<Pinned>,
 }
 
 /// What to do about a slice that was not found.
@@ -111,21 +79,21 @@ pub enum Begin<'a> {
 }
 
 impl TableCache {
-    /// Makes an empty cache.
-    pub fn new(capacity: Capacity) -> Self {
-        let affordable = (capacity.budget / SLICE_BYTES as usize) as u64;
-        let directory = Directory::new(affordable.min(capacity.l1_slices.saturating_add(capacity.l2_slices)));
-        let bytes = size_of::<TableCache>() + directory.bytes();
-        let (loading, clock) = (HashMap::default(), Clock::default());
-        let structure = Mutex::new(Structure { loading, clock, bytes, all_pinned: false });
-        let (counters, kept) = (Counters::default(), Kept::default());
-        TableCache { directory, structure, counters, budget: capacity.budget, kept }
+    /// Makes an empty cache for one image, which no other cache of the pool is for.
+    pub fn new(pool: &Arc<SlicePool>) -> Self {
+        let image = pool.enter();
+        TableCache { pool: Arc::clone(pool), image, counters: Counters::default(), kept: Kept::default() }
+    }
+
+    #[inline]
+    fn owned(&self, key: SliceKey) -> OwnedKey {
+        OwnedKey { image: self.image, key }
     }
 
     /// Shows a resident slice to `look`. Costs no lock, no allocation, no shared counter.
     #[inline]
     pub fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Slice) -> R) -> Option<R> {
-        let found = self.directory.find(key, |slice| {
+        let found = self.pool.directory.find(self.owned(key), |slice| {
             slice.visit();
             look(slice)
         });
@@ -152,15 +120,15 @@ impl TableCache {
             slice.visit();
             Pinned::try_new(slice)
         };
-        self.directory.find(key, visit_and_pin).flatten()
+        self.pool.directory.find(self.owned(key), visit_and_pin).flatten()
     }
 
     /// Answers a miss: the first to come loads, the others wait for it.
     pub fn begin_load(&self, key: SliceKey) -> Begin<'_> {
-        let mut structure = self.lock();
+        let mut structure = self.pool.lock();
         let begin = match self.pin_silently(key) {
             Some(pinned) => Begin::Resident(pinned),
-            None => match structure.loading.entry(key) {
+            None => match structure.loading.entry(self.owned(key)) {
                 Entry::Occupied(loading) => Begin::Wait(loading.get().ended.listen()),
                 Entry::Vacant(vacant) => {
                     vacant.insert(Loading::default());
@@ -190,8 +158,8 @@ impl TableCache {
     /// there already, that one is returned, and `slice` is dropped.
     pub fn commit(&self, slice: Slice) -> Pinned {
         // Allocated outside the lock.
-        let slice = Arc::new(slice);
-        self.commit_under(self.lock(), slice)
+        let slice = Arc::new(slice.of_image(self.image));
+        self.commit_under(self.pool.lock(), slice)
     }
 
     fn commit_under(&self, mut structure: MutexGuard<'_, Structure>, slice: Arc<Slice>) -> Pinned {
@@ -202,13 +170,7 @@ impl TableCache {
             return first;
         }
         let pinned = Pinned::fresh(slice);
-        self.directory.insert(Arc::clone(pinned.shared()));
-        structure.bytes += pinned.bytes();
-        structure.clock.admit(Arc::clone(pinned.shared()));
-        if let Some(loading) = structure.loading.get_mut(&key) {
-            loading.first = Some(pinned.clone());
-        }
-        let evicted = self.make_room(&mut structure);
+        let evicted = self.pool.admit(&mut structure, pinned.shared());
         drop(structure);
         trace!(?key, "table cache commit");
         // Memory is given back outside the lock, too.
@@ -219,71 +181,40 @@ impl TableCache {
         pinned
     }
 
-    /// What happened so far, and what is held now.
+    /// What happened so far, and what is held now. Looks at every slice of the pool, under its lock.
     pub fn stats(&self) -> Stats {
-        let structure = self.lock();
-        Stats {
-            bytes: structure.bytes as u64,
-            pinned: structure.clock.pinned() as u64,
-            ..self.counters.sum()
+        let structure = self.pool.lock();
+        let mut stats = Stats { bytes: size_of::<TableCache>() as u64, ..self.counters.sum() };
+        for slice in structure.clock.slices().filter(|slice| slice.owned_key().image == self.image) {
+            stats.bytes += slice.bytes() as u64;
+            stats.pinned += u64::from(slice.is_pinned());
         }
+        stats
     }
 
-    /// All slices that are resident now.
+    /// All slices of this image that are resident now.
     pub(crate) fn resident(&self) -> Vec<Arc<Slice>> {
-        self.lock().clock.slices().cloned().collect()
+        let structure = self.pool.lock();
+        structure.clock.slices().filter(|slice| slice.owned_key().image == self.image).cloned().collect()
     }
 
-    /// Loads that are under way.
+    /// Loads for this image that are under way.
     pub(crate) fn loads(&self) -> usize {
-        self.lock().loading.len()
+        self.pool.lock().loading.keys().filter(|key| key.image == self.image).count()
     }
 
-    /// Holds the whole structure against the invariants of this module.
+    /// Holds the whole pool against its invariants.
     ///
     /// # Panics
     /// When one is broken.
     pub fn validate(&self) {
-        let structure = self.lock();
-        let mut bytes = size_of::<TableCache>() + self.directory.bytes();
-        let mut resident = 0;
-        for slice in structure.clock.slices() {
-            let key = slice.key();
-            assert!(!slice.is_evicted(), "{key:?} is queued and evicted");
-            let same = self.directory.find(key, |found| Arc::ptr_eq(found, slice));
-            assert_eq!(same, Some(true), "{key:?} is queued, and the directory has another or none");
-            assert!(!structure.clock.remembers(key), "{key:?} is here, and remembered as gone");
-            bytes += slice.bytes();
-            resident += 1;
-        }
-        assert_eq!(resident, self.directory.len(), "slices in the directory and in the queues");
-        assert_eq!(bytes, structure.bytes, "bytes held and bytes counted");
-        assert!(
-            bytes <= self.budget || structure.all_pinned || resident == 0,
-            "the last commit left unpinned slices over the budget"
-        );
-        for (key, loading) in &structure.loading {
-            let first = loading.first.as_ref();
-            assert!(first.is_none_or(|first| first.is_pinned() && first.key() == *key), "{key:?} went early");
-        }
+        self.pool.validate();
     }
+}
 
-    /// A panic under the lock is a broken invariant: whoever comes after panics as well, rather than spread it.
-    fn lock(&self) -> MutexGuard<'_, Structure> {
-        self.structure.lock().expect("no panic under the table cache's lock")
-    }
-
-    /// Evicts until the budget holds or what it meets is pinned. Returns what went, to be dropped outside the lock.
-    fn make_room(&self, structure: &mut Structure) -> SmallVec<[Arc<Slice>; 2]> {
-        let mut evicted = SmallVec::new();
-        while structure.bytes > self.budget {
-            let Some(slice) = structure.clock.evict() else { break };
-            self.directory.remove(slice.key());
-            structure.bytes -= slice.bytes();
-            evicted.push(slice);
-        }
-        structure.all_pinned = structure.bytes > self.budget;
-        evicted
+impl Drop for TableCache {
+    fn drop(&mut self) {
+        self.pool.leave(self.image);
     }
 }
 
@@ -301,9 +232,9 @@ impl Load<'_> {
     /// When the slice is not the one that was to be loaded.
     pub fn commit(self, slice: Slice) -> Pinned {
         assert_eq!(slice.key(), self.key, "the slice that was asked for");
-        let (cache, slice) = (self.cache, Arc::new(slice));
+        let (cache, slice) = (self.cache, Arc::new(slice.of_image(self.cache.image)));
         // Both under one lock: resident, and loading no more.
-        let mut structure = cache.lock();
+        let mut structure = cache.pool.lock();
         let _ended = self.end(&mut structure);
         mem::forget(self);
         // What came first is pinned by the load, and stays.
@@ -311,7 +242,7 @@ impl Load<'_> {
     }
 
     fn end(&self, structure: &mut Structure) -> Ended {
-        Ended { key: self.key, loading: structure.loading.remove(&self.key) }
+        Ended { key: self.key, loading: structure.loading.remove(&self.cache.owned(self.key)) }
     }
 }
 
@@ -334,7 +265,7 @@ impl Drop for Ended {
 impl Drop for Load<'_> {
     fn drop(&mut self) {
         // Also on the way out of a panic, and after one: whoever waits must not wait for ever.
-        let mut structure = self.cache.structure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut structure = self.cache.pool.structure.lock().unwrap_or_else(PoisonError::into_inner);
         let _ended = self.end(&mut structure);
         drop(structure);
     }

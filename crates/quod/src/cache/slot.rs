@@ -46,8 +46,16 @@ pub struct SliceKey {
     pub index: u64,
 }
 
+/// A slice of one of the images of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct OwnedKey {
+    pub(super) image: u64,
+    pub(super) key: SliceKey,
+}
+
 /// A slice of a table.
 pub struct Slice {
+    image: u64,
     key: SliceKey,
     at: FileOffset,
     entries: Box<[AtomicU64]>,
@@ -62,6 +70,7 @@ impl Slice {
     pub fn new(key: SliceKey, at: FileOffset, entries: impl Iterator<Item = u64>) -> Self {
         trace!(?key, %at, "table cache allocate");
         Slice {
+            image: 0,
             key,
             at,
             entries: entries.map(AtomicU64::new).collect(),
@@ -70,6 +79,17 @@ impl Slice {
             next: Link::empty(),
             updates: Updates::default(),
         }
+    }
+
+    /// The same, of that image of the pool that it comes into.
+    pub(super) fn of_image(self, image: u64) -> Self {
+        Slice { image, ..self }
+    }
+
+    /// Which slice of which image it is.
+    #[inline]
+    pub(super) fn owned_key(&self) -> OwnedKey {
+        OwnedKey { image: self.image, key: self.key }
     }
 
     /// Which slice it is.

@@ -25,11 +25,11 @@ pub struct Stats {
     pub misses: u64,
     /// Waits for another's read of the same slice.
     pub loads_shared: u64,
-    /// Slices that had to go.
+    /// Slices, of this image or another in the pool, that had to go for one of this image.
     pub evictions: u64,
-    /// Slices that are pinned now.
+    /// Slices of this image that are pinned now.
     pub pinned: u64,
-    /// Bytes that the cache takes now: slices, directory, and its own.
+    /// Bytes that slices of this image take now, with what the cache of one image takes.
     pub bytes: u64,
 }
 

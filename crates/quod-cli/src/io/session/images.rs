@@ -42,7 +42,7 @@ impl<W: Write> Session<W> {
         format: Option<&str>,
         access: Access,
     ) -> anyhow::Result<()> {
-        let disk = quod::block_on(Target::new(path, format, access).open_tuned(&self.tuning));
+        let disk = quod::block_on(Target::new(path, format, access).open_tuned(&self.tuned));
         let disk = disk.map_err(|why| anyhow!("can't open device {}: {why:#}", path.display()))?;
         let keeper = if disk.is_writable() { Some(Keeper::start(&disk)?) } else { None };
         self.interrupt.watch(&disk);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::directory::Directory;
+use super::super::slot::OwnedKey;
 use super::super::slot::Pinned;
 use super::super::{Begin, EntryRun, Kept, Promise, Slice, SliceKey, TableCache};
 use super::{l2, room_for, slice};
@@ -62,6 +63,10 @@ fn a_reader_of_an_entry_sees_what_was_done_before_it_was_published() {
     });
 }
 
+fn own(key: SliceKey) -> OwnedKey {
+    OwnedKey { image: 0, key }
+}
+
 /// A directory whose slices share one list: the last of `TOGETHER` that is in comes first.
 fn list_of(slices: usize) -> Directory {
     let directory = Directory::new(4);
@@ -74,7 +79,7 @@ fn list_of(slices: usize) -> Directory {
 
 fn found(directory: &Directory, which: usize) -> bool {
     let index = TOGETHER[which];
-    let entry = directory.find(l2(index), |slice| slice.entry(0));
+    let entry = directory.find(own(l2(index)), |slice| slice.entry(0));
     assert!(entry.is_none_or(|entry| entry == index), "the slice of the key");
     entry.is_some()
 }
@@ -89,7 +94,7 @@ fn a_slice_that_stays_is_found_while_its_neighbours_come_and_go() {
             found(directory, 3);
         };
         let change: fn(&Directory) = |directory| {
-            directory.remove(l2(TOGETHER[1]));
+            directory.remove(own(l2(TOGETHER[1])));
             directory.insert(Arc::new(slice(l2(TOGETHER[3]), 1, TOGETHER[3])));
             directory.insert(Arc::new(slice(l2(TOGETHER[1]), 1, TOGETHER[1])));
         };

@@ -5,7 +5,9 @@ mod kernels;
 #[cfg(quod_shuttle)]
 mod schedules;
 
-use super::{Capacity, Slice, SliceKey, TableCache, TableLevel};
+use std::sync::Arc;
+
+use super::{Slice, SliceKey, SlicePool, TableCache, TableLevel};
 use crate::geometry::SLICE_BYTES;
 use crate::units::FileOffset;
 
@@ -20,8 +22,7 @@ fn slice(key: SliceKey, entries: usize, value: u64) -> Slice {
 
 /// A cache that has room for so many slices of so many entries, and not for one more.
 fn room_for(slices: usize, entries: usize) -> TableCache {
-    let capacity = Capacity { l1_slices: 0, l2_slices: slices as u64, budget: slices * SLICE_BYTES as usize };
-    let mut cache = TableCache::new(capacity);
-    cache.budget = cache.stats().bytes as usize + slices * slice(l2(0), entries, 0).bytes();
-    cache
+    let mut pool = SlicePool::with_budget(slices * SLICE_BYTES as usize);
+    pool.budget = pool.bytes() + size_of::<TableCache>() + slices * slice(l2(0), entries, 0).bytes();
+    TableCache::new(&Arc::new(pool))
 }

@@ -6,7 +6,7 @@ use super::*;
 
 /// Another holder of a slice, that keeps it neither resident nor alive.
 fn watch(cache: &TableCache, key: SliceKey) -> Weak<Slice> {
-    cache.directory.find(key, Arc::downgrade).unwrap()
+    cache.pool.directory.find(cache.owned(key), Arc::downgrade).unwrap()
 }
 
 #[test]
@@ -14,7 +14,7 @@ fn the_bytes_held_never_exceed_the_budget() {
     let cache = room_for(10);
     for index in 0..100 {
         read_in(&cache, l2(index), index);
-        assert!(cache.stats().bytes <= cache.budget as u64);
+        assert!(cache.pool.bytes() <= cache.pool.budget);
         assert_eq!(residents(&cache), 10.min(index as usize + 1));
         cache.validate();
     }
@@ -22,20 +22,20 @@ fn the_bytes_held_never_exceed_the_budget() {
 
 #[test]
 fn the_directory_counts_against_the_budget() {
-    let capacity = Capacity { l1_slices: 1, l2_slices: 1 << 20, budget: 1 << 20 };
-    let cache = TableCache::new(capacity);
-    let empty = cache.stats().bytes as usize;
-    assert!(empty >= cache.directory.bytes() + size_of::<TableCache>());
+    let pool = SlicePool::new(1 << 20);
+    let cache = TableCache::new(&pool);
+    let empty = pool.bytes();
+    assert!(empty >= cache.pool.directory.bytes() + size_of::<TableCache>());
     let full = |key| Slice::new(key, FileOffset(0), 0..SLICE_BYTES / 8);
     (0..1000).for_each(|index| drop(cache.commit(full(l2(index)))));
-    assert_eq!(residents(&cache), (capacity.budget - empty) / full(l2(0)).bytes());
+    assert_eq!(residents(&cache), (pool.budget() - empty) / full(l2(0)).bytes());
 }
 
 #[test]
-fn an_empty_cache_is_small_however_large_the_image() {
-    for l2_slices in [1, 1 << 20, 1 << 34, u64::MAX] {
-        let cache = TableCache::new(Capacity { l1_slices: u64::MAX, l2_slices, budget: 12 << 20 });
-        assert!(cache.stats().bytes < 128 << 10, "{} bytes", cache.stats().bytes);
+fn an_empty_pool_is_small() {
+    for budget in [0, 1 << 20, 12 << 20, 1 << 30] {
+        let bytes = SlicePool::new(budget).bytes();
+        assert!(bytes < 4096 + budget / 100, "{bytes} bytes of {budget}");
     }
 }
 
@@ -191,7 +191,7 @@ fn a_pin_counts_until_its_last_clone_is_gone() {
 
 #[test]
 fn a_budget_of_nothing_still_serves_one_request_after_another() {
-    let cache = TableCache::new(Capacity { l1_slices: 1, l2_slices: 1, budget: 0 });
+    let cache = TableCache::new(&SlicePool::new(0));
     for index in 0..10 {
         assert_eq!(read_in(&cache, l2(index), index).entry(0), index);
         cache.validate();

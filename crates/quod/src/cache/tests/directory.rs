@@ -7,13 +7,19 @@ use std::thread;
 
 use super::*;
 use crate::cache::directory::Directory;
+use crate::cache::slot::OwnedKey;
 
 fn insert(directory: &Directory, index: u64) {
     directory.insert(Arc::new(slice(l2(index), index)));
 }
 
+/// The key of the only image.
+fn own(key: SliceKey) -> OwnedKey {
+    OwnedKey { image: 0, key }
+}
+
 fn look(directory: &Directory, index: u64) -> Option<u64> {
-    directory.find(l2(index), |slice| slice.entry(0))
+    directory.find(own(l2(index)), |slice| slice.entry(0))
 }
 
 /// More slices than slots, so that every slot has a list.
@@ -35,7 +41,7 @@ fn slices_that_share_a_slot_come_and_go_in_any_order() {
     for step in [7, 3, 2, 1] {
         for index in (0..CROWD).rev().filter(|index| index % step == 0) {
             if here.remove(&index) {
-                directory.remove(l2(index));
+                directory.remove(own(l2(index)));
             }
         }
         check(&here);
@@ -48,8 +54,8 @@ fn slices_of_either_level_with_one_number_are_two() {
     let directory = Directory::new(4);
     directory.insert(Arc::new(slice(l1(5), 1)));
     directory.insert(Arc::new(slice(l2(5), 2)));
-    directory.remove(l1(5));
-    assert!(directory.find(l1(5), |_| ()).is_none());
+    directory.remove(own(l1(5)));
+    assert!(directory.find(own(l1(5)), |_| ()).is_none());
     assert_eq!(look(&directory, 5), Some(2));
 }
 
@@ -60,12 +66,12 @@ fn the_directory_holds_what_is_resident_and_nothing_else() {
     let watched: Vec<_> = (0..CROWD)
         .map(|index| {
             insert(&directory, index);
-            directory.find(l2(index), Arc::downgrade).unwrap()
+            directory.find(own(l2(index)), Arc::downgrade).unwrap()
         })
         .collect();
     let empty = Directory::new(64).bytes();
     assert_eq!((directory.bytes(), empty), (empty, 2 * 128 * 8));
-    (0..CROWD).for_each(|index| directory.remove(l2(index)));
+    (0..CROWD).for_each(|index| directory.remove(own(l2(index))));
     assert!(watched.iter().all(|slice| slice.upgrade().is_none()));
 }
 
@@ -108,7 +114,7 @@ fn readers_find_what_stays_while_its_neighbours_come_and_go() {
         for _ in 0..30 {
             let passing = || (0..CROWD).filter(|index| index % 5 != 0);
             passing().for_each(|index| insert(&directory, index));
-            passing().for_each(|index| directory.remove(l2(index)));
+            passing().for_each(|index| directory.remove(own(l2(index))));
         }
         done.store(true, Ordering::Relaxed);
     });

@@ -7,6 +7,7 @@
 //! | `publication.rs` | 5: entries on their way to the file |
 //! | `observed.rs` | 8: counters and events |
 //! | `policy.rs` | which slice goes, against the reference's algorithm on the same trace |
+//! | `pool.rs` | 1 and 7 for several images under one budget |
 //! | `directory.rs` | slots and their lists |
 //! | `model.rs` | all of it against a plain model |
 //! | `stress.rs` | all of it from many threads |
@@ -18,11 +19,14 @@ mod directory;
 mod model;
 mod observed;
 mod policy;
+mod pool;
 mod publication;
 mod single_flight;
 mod stress;
 
-use super::{Begin, Capacity, Load, Pinned, Slice, SliceKey, TableCache, TableLevel};
+use std::sync::Arc;
+
+use super::{Begin, Load, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLevel};
 use crate::geometry::SLICE_BYTES;
 use crate::units::FileOffset;
 
@@ -44,10 +48,9 @@ fn slice(key: SliceKey, value: u64) -> Slice {
 
 /// A cache that has room for `slices` slices, and not for one more.
 fn room_for(slices: usize) -> TableCache {
-    let capacity = Capacity { l1_slices: 0, l2_slices: slices as u64, budget: slices * SLICE_BYTES as usize };
-    let mut cache = TableCache::new(capacity);
-    cache.budget = cache.stats().bytes as usize + slices * slice(l2(0), 0).bytes();
-    cache
+    let mut pool = SlicePool::with_budget(slices * SLICE_BYTES as usize);
+    pool.budget = pool.bytes() + size_of::<TableCache>() + slices * slice(l2(0), 0).bytes();
+    TableCache::new(&Arc::new(pool))
 }
 
 /// What a look-up sees.
@@ -57,11 +60,11 @@ fn found(cache: &TableCache, key: SliceKey) -> Option<u64> {
 
 /// Whether it is here, asked without a trace of the question.
 fn is_resident(cache: &TableCache, key: SliceKey) -> bool {
-    cache.directory.find(key, |_| ()).is_some()
+    cache.pool.directory.find(cache.owned(key), |_| ()).is_some()
 }
 
 fn residents(cache: &TableCache) -> usize {
-    cache.directory.len()
+    cache.pool.directory.len()
 }
 
 /// The load of a slice that nobody has and nobody loads.

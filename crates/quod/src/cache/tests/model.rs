@@ -121,7 +121,7 @@ impl<'a> Model<'a> {
     fn commit(&mut self, key: SliceKey, commit: impl FnOnce(Slice) -> Pinned) {
         let value = self.next_value;
         self.next_value += 1;
-        let before = self.cache.stats().bytes;
+        let before = self.cache.pool.bytes();
         let pinned = commit(slice(key, value));
         let first = *self.here.entry(plain(key)).or_insert(value);
         assert_eq!(pinned.entry(0), first);
@@ -129,11 +129,11 @@ impl<'a> Model<'a> {
         let (cache, gone_from) = (self.cache, self.here.len());
         self.here.retain(|&(is_l1, index), _| is_resident(cache, if is_l1 { l1(index) } else { l2(index) }));
         let gone = gone_from - self.here.len();
-        let room_for_one_more = cache.budget - slice(key, 0).bytes();
+        let room_for_one_more = cache.pool.budget - slice(key, 0).bytes();
         let came = if first == value { slice(key, 0).bytes() } else { 0 };
         assert!(came > 0 || gone == 0, "who comes second needs no room");
-        assert!(gone == 0 || cache.stats().bytes as usize > room_for_one_more, "more went than had to");
-        assert_eq!(before as usize + came - gone * slice(key, 0).bytes(), cache.stats().bytes as usize);
+        assert!(gone == 0 || cache.pool.bytes() > room_for_one_more, "more went than had to");
+        assert_eq!(before + came - gone * slice(key, 0).bytes(), cache.pool.bytes());
         self.stats.evictions += gone as u64;
     }
 
@@ -158,7 +158,7 @@ impl<'a> Model<'a> {
         let keys = (0..KEYS).flat_map(|index| [l1(index), l2(index)]);
         for key in keys {
             let expected = self.here.get(&plain(key));
-            let value = cache.directory.find(key, |slice| slice.entry(0));
+            let value = cache.pool.directory.find(cache.owned(key), |slice| slice.entry(0));
             assert_eq!(value.as_ref(), expected, "{key:?}");
             assert!(expected.is_some() || !self.is_held(key), "{key:?} went while it was pinned");
         }
@@ -191,6 +191,6 @@ proptest! {
         cache.validate();
         drop(cache.commit(slice(l2(KEYS), 0)));
         prop_assert!(residents(&cache) <= ROOM);
-        prop_assert!(cache.structure.lock().unwrap().loading.is_empty());
+        prop_assert!(cache.pool.structure.lock().unwrap().loading.is_empty());
     }
 }

@@ -44,7 +44,7 @@ impl Subscriber for Listener {
     fn event(&self, event: &Event<'_>) {
         let mut sentence = Sentence::default();
         event.record(&mut sentence);
-        self.was_locked.fetch_or(self.cache.structure.try_lock().is_err(), Ordering::Relaxed);
+        self.was_locked.fetch_or(self.cache.pool.structure.try_lock().is_err(), Ordering::Relaxed);
         self.told.lock().unwrap().push(format!("{} {}", sentence.message, sentence.key));
     }
 
@@ -125,7 +125,8 @@ fn counters_tell_what_happened() {
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.misses, stats.loads_shared), (5, 4, 1));
     assert_eq!((stats.evictions, stats.pinned), (2, 1));
-    assert_eq!(stats.bytes, cache.budget as u64);
+    assert_eq!(cache.pool.bytes(), cache.pool.budget);
+    assert_eq!(stats.bytes, (size_of::<TableCache>() + 2 * slice(l2(0), 0).bytes()) as u64);
     drop(pinned);
     assert_eq!(cache.stats().pinned, 0);
 }

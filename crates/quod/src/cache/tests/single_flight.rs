@@ -85,7 +85,7 @@ fn a_dropped_loader_lets_a_waiter_load() {
         assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap() == 9));
     });
     assert_eq!(cache.stats().misses, 2, "the dropped one, and one of the waiters");
-    assert!(cache.structure.lock().unwrap().loading.is_empty());
+    assert!(cache.pool.structure.lock().unwrap().loading.is_empty());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn waiters_are_woken_outside_the_lock() {
     struct AsksAgain(Arc<TableCache>, AtomicBool);
     impl Wake for AsksAgain {
         fn wake(self: Arc<Self>) {
-            self.1.store(self.0.structure.try_lock().is_ok(), Ordering::Relaxed);
+            self.1.store(self.0.pool.structure.try_lock().is_ok(), Ordering::Relaxed);
         }
     }
     let cache = Arc::new(room_for(4));
@@ -162,7 +162,7 @@ fn after_a_panic_under_the_lock_everyone_fails_and_nobody_hangs() {
     let Begin::Wait(loaded) = cache.begin_load(l2(0)) else { panic!("it is being loaded") };
     let breaks = Arc::clone(&cache);
     let broken = thread::spawn(move || {
-        let _structure = breaks.structure.lock();
+        let _structure = breaks.pool.structure.lock();
         panic!("an invariant is broken");
     });
     assert!(broken.join().is_err());

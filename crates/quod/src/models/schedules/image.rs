@@ -19,8 +19,8 @@ use shuttle::thread;
 
 use super::disk::{Disk, Disks, Kernel};
 use crate::{
-    BackingPolicy, CommitPolicy, CreateOptions, ErrorKind, Format, Fua, Image, NewBacking, OpenOptions,
-    PendingBounds, Repair, Result, Room,
+    BackingPolicy, CacheBudget, CommitPolicy, CreateOptions, ErrorKind, Format, Fua, Image, NewBacking,
+    OpenOptions, PendingBounds, Repair, Result, Room,
 };
 
 pub(super) const CLUSTER: u64 = 4096;
@@ -231,7 +231,7 @@ fn make(world: World, plain: &MemoryOpener) {
 fn options(world: World, access: Access) -> OpenOptions {
     let mut options = OpenOptions::new(access);
     options.backing = BackingPolicy::Local;
-    options.cache_bytes = 6000 + world.slices * 5200;
+    options.cache = CacheBudget::Own(6000 + world.slices * 5200);
     options.commit = Some(world.commit);
     // A link and two clusters: guests meet at the bound.
     options.pending = PendingBounds { entries: 3, ..PendingBounds::default() };

@@ -1,0 +1,198 @@
+//! Slices of the tables of any number of images, within one budget.
+//!
+//! Role: [`SlicePool`] is what table caches share: the directory, the policy's queues, and the bytes that all of it takes. A
+//! slice that an image needs makes room at the cost of whichever slice is missed least, be it another image's.
+//!
+//! Invariants: a resident slice is in the directory and in exactly one queue of the policy; an evicted slice is in neither
+//! and can no longer be pinned; bytes exceed the budget only while the slices that eviction meets are pinned. No two
+//! images ever had the same number. [`SlicePool::validate`] holds the structure against them.
+//!
+//! Absent on purpose: I/O, and whatever concerns one image (`mod.rs`).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+
+use super::directory::Directory;
+use super::evict::Clock;
+use super::slot::OwnedKey;
+use super::{Pinned, Slice, TableCache};
+use crate::geometry::SLICE_BYTES;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Event, Mutex, MutexGuard};
+
+/// What may be kept for entries that the file is owed is one part in so many of the budget.
+const KEPT_SHARE: usize = 4;
+
+/// Multiples of it lie far apart, so that the slices of images fall on different places of the directory.
+const APART: u64 = 0xd134_2543_de82_ef95;
+
+/// Memory for slices, shared by the table caches of one image's chain or of many images.
+pub struct SlicePool {
+    pub(super) directory: Directory,
+    pub(super) structure: Mutex<Structure>,
+    pub(super) budget: usize,
+    /// Images that had a cache here so far.
+    images: AtomicU64,
+    /// Images that may have slices kept here now.
+    keepers: AtomicUsize,
+}
+
+/// Everything that changes when a slice comes or goes. Hits never come here, and no I/O runs under its lock.
+pub(super) struct Structure {
+    pub(super) loading: HashMap<OwnedKey, Loading, RandomState>,
+    pub(super) clock: Clock,
+    bytes: usize,
+    /// The last commit left the budget exceeded, since what it met was pinned.
+    all_pinned: bool,
+}
+
+/// A slice that is being read.
+#[derive(Default)]
+pub(super) struct Loading {
+    pub(super) ended: Event,
+    /// What came in by another road meanwhile. It stays until the load has ended, since it may be newer than what the
+    /// load has read.
+    pub(super) first: Option<Pinned>,
+}
+
+impl SlicePool {
+    /// Makes an empty pool. `budget` is what slices, the directory and what belongs to each image may take together, in
+    /// bytes. The directory is made at once: a hundredth of the budget at most, or less than 4 KiB.
+    pub fn new(budget: usize) -> Arc<Self> {
+        Arc::new(SlicePool::with_budget(budget))
+    }
+
+    pub(super) fn with_budget(budget: usize) -> Self {
+        let directory = Directory::new((budget / SLICE_BYTES as usize) as u64);
+        let bytes = size_of::<SlicePool>() + directory.bytes();
+        let (loading, clock) = (HashMap::default(), Clock::default());
+        let structure = Mutex::new(Structure { loading, clock, bytes, all_pinned: false });
+        let (images, keepers) = (AtomicU64::new(0), AtomicUsize::new(0));
+        SlicePool { directory, structure, budget, images, keepers }
+    }
+
+    /// Bytes that slices may take, with all that finds them.
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Bytes that all of it takes now.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Counts one more image in; its number.
+    pub(super) fn enter(&self) -> u64 {
+        self.lock().bytes += size_of::<TableCache>();
+        // Odd, so that no two of them are the same.
+        self.images.fetch_add(1, Ordering::Relaxed).wrapping_mul(APART)
+    }
+
+    /// Lets all slices of an image go that has no cache here any more. Who has one pinned keeps a copy that nobody finds.
+    pub(super) fn leave(&self, image: u64) {
+        // Poisoned: whoever asks next panics, and nobody is misled by what is left here.
+        let Ok(mut structure) = self.structure.lock() else { return };
+        let gone = structure.clock.remove_all_of(image);
+        for slice in &gone {
+            self.directory.remove(slice.owned_key());
+            structure.bytes -= slice.bytes();
+        }
+        structure.bytes -= size_of::<TableCache>();
+        drop(structure);
+        // Memory is given back outside the lock.
+        drop(gone);
+    }
+
+    /// Takes in a slice that is not here, and makes room. Returns what went, to be dropped outside the lock.
+    pub(super) fn admit(&self, structure: &mut Structure, slice: &Arc<Slice>) -> SmallVec<[Arc<Slice>; 2]> {
+        self.directory.insert(Arc::clone(slice));
+        structure.bytes += slice.bytes();
+        structure.clock.admit(Arc::clone(slice));
+        if let Some(loading) = structure.loading.get_mut(&slice.owned_key()) {
+            loading.first = Pinned::try_new(slice);
+        }
+        let mut evicted = SmallVec::new();
+        while structure.bytes > self.budget {
+            let Some(slice) = structure.clock.evict() else { break };
+            self.directory.remove(slice.owned_key());
+            structure.bytes -= slice.bytes();
+            evicted.push(slice);
+        }
+        structure.all_pinned = structure.bytes > self.budget;
+        evicted
+    }
+
+    /// A panic under the lock is a broken invariant: whoever comes after panics as well, rather than spread it.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Structure> {
+        self.structure.lock().expect("no panic under the table cache's lock")
+    }
+
+    /// Holds the whole structure against the invariants of this module.
+    ///
+    /// # Panics
+    /// When one is broken.
+    pub(super) fn validate(&self) {
+        let structure = self.lock();
+        let mut slices = 0;
+        let mut held = size_of::<SlicePool>() + self.directory.bytes();
+        for slice in structure.clock.slices() {
+            let key = slice.owned_key();
+            assert!(!slice.is_evicted(), "{key:?} is queued and evicted");
+            let same = self.directory.find(key, |found| Arc::ptr_eq(found, slice));
+            assert_eq!(same, Some(true), "{key:?} is queued, and the directory has another or none");
+            assert!(!structure.clock.remembers(key), "{key:?} is here, and remembered as gone");
+            held += slice.bytes();
+            slices += 1;
+        }
+        assert_eq!(slices, self.directory.len(), "slices in the directory and in the queues");
+        let caches = structure.bytes.checked_sub(held);
+        let whole_caches = caches.is_some_and(|bytes| bytes.is_multiple_of(size_of::<TableCache>()));
+        assert!(whole_caches, "{held} bytes held without caches, and {} counted", structure.bytes);
+        assert!(
+            structure.bytes <= self.budget || structure.all_pinned || slices == 0,
+            "the last commit left unpinned slices over the budget"
+        );
+        for (key, loading) in &structure.loading {
+            let first = loading.first.as_ref();
+            assert!(
+                first.is_none_or(|first| first.is_pinned() && first.owned_key() == *key),
+                "{key:?} went early"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for SlicePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlicePool").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+/// The right of one image to have slices kept for entries that the file is owed. All that have it share a quarter of the
+/// budget in equal parts, and each may keep one slice at least: what the file has of them takes as much again, beside the
+/// budget.
+#[derive(Debug)]
+pub(crate) struct KeptShare(Arc<SlicePool>);
+
+impl KeptShare {
+    pub(crate) fn of(pool: &Arc<SlicePool>) -> Self {
+        pool.keepers.fetch_add(1, Ordering::Relaxed);
+        KeptShare(Arc::clone(pool))
+    }
+
+    /// How many slices that is now.
+    pub(crate) fn slices(&self) -> usize {
+        let keepers = self.0.keepers.load(Ordering::Relaxed);
+        (self.0.budget / KEPT_SHARE / SLICE_BYTES as usize / keepers).max(1)
+    }
+}
+
+impl Drop for KeptShare {
+    fn drop(&mut self) {
+        self.0.keepers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
