@@ -56,6 +56,13 @@ impl Storage for Place {
         }
     }
 
+    fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        match self {
+            Place::File(file) => file.read_now(at, into),
+            Place::Remote(disk) => disk.read_now(at, into),
+        }
+    }
+
     async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {
         match self {
             Place::File(file) => file.write_at(at, from).await,

@@ -196,6 +196,10 @@ impl<S: Storage> Storage for AnyRange<S> {
         Ok(into)
     }
 
+    fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        if self.takes_any() { self.inner.read_now(at, into) } else { None }
+    }
+
     async fn write_at(&self, at: u64, mut from: Buffers) -> io::Result<Buffers> {
         if self.takes_any() || from.is_empty() {
             return self.inner.write_at(at, from).await;

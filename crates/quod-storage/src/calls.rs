@@ -64,10 +64,9 @@ pub(crate) fn identify(name: &Path) -> io::Result<FileId> {
     Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
 }
 
-/// Fills `into` from `at`, but for the first `done` bytes. A `block` that the end of the file lies in reads as zeroes behind
-/// it.
-pub(crate) fn read(file: &File, at: u64, into: &mut Buffers, mut done: usize, block: u64) -> io::Result<()> {
-    let len = into.len();
+/// Fills `into` from `at`. A `block` that the end of the file lies in reads as zeroes behind it.
+pub(crate) fn read(file: &File, at: u64, into: &mut Buffers, block: u64) -> io::Result<()> {
+    let (len, mut done) = (into.len(), 0);
     while done < len {
         let from = at + done as u64;
         let outcome = match &mut into.parts[..] {
@@ -85,15 +84,31 @@ pub(crate) fn read(file: &File, at: u64, into: &mut Buffers, mut done: usize, bl
     Ok(())
 }
 
-/// Fills as much of `parts` from `at` as is in memory already, without waiting; returns how many bytes that were.
+/// Fills `into` from `at`.
+pub(crate) fn read_whole(file: &File, at: u64, into: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < into.len() {
+        match pread(file, &mut into[done..], at + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Fills `into` from `at` if all of it is in memory already, without waiting; tells whether it was.
 ///
 /// # Errors
 /// `Unsupported` when the file system cannot tell.
-pub(crate) fn read_cached(file: &File, at: u64, parts: &mut [Buffer]) -> io::Result<usize> {
+pub(crate) fn read_cached(file: &File, at: u64, into: &mut [u8]) -> io::Result<bool> {
+    let len = into.len();
     loop {
-        match preadv2(file, &mut vectors(parts, 0), at, ReadWriteFlags::NOWAIT) {
-            Ok(read) => return Ok(read),
-            Err(Errno::AGAIN) => return Ok(0),
+        match preadv2(file, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT) {
+            // The end of the file is found by who waits.
+            Ok(read) => return Ok(read == len),
+            Err(Errno::AGAIN) => return Ok(false),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }

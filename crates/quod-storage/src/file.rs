@@ -22,8 +22,12 @@ pub struct FileStorage {
 
 impl Storage for FileStorage {
     async fn read_at(&self, at: u64, mut into: Buffers) -> io::Result<Buffers> {
-        calls::read(&self.file, at, &mut into, 0, 1)?;
+        calls::read(&self.file, at, &mut into, 1)?;
         Ok(into)
+    }
+
+    fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        Some(calls::read_whole(&self.file, at, into))
     }
 
     async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {

@@ -85,6 +85,16 @@ pub trait Storage {
     /// `UnexpectedEof` when the range reaches past the end of the file; otherwise what the system says.
     async fn read_at(&self, at: u64, into: Buffers) -> io::Result<Buffers>;
 
+    /// Fills `into` from file offset `at` at once, where no wait is needed for it or this storage's reads hold the thread in any
+    /// case: no future, no buffer that the kernel keeps. `None` when it takes a [`read_at`](Storage::read_at); `into` may have been
+    /// changed then.
+    ///
+    /// # Errors
+    /// As [`read_at`](Storage::read_at).
+    fn read_now(&self, _at: u64, _into: &mut [u8]) -> Option<io::Result<()>> {
+        None
+    }
+
     /// Writes `from` at file offset `at`; the file grows when the range reaches past its end.
     ///
     /// # Errors

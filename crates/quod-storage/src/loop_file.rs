@@ -16,15 +16,15 @@ use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
 use crate::flushes::Flushes;
 use crate::lock::Locked;
 use crate::{
-    Access, Alignment, AnyRange, Buffer, Buffers, Existing, Extent, FileId, Held, MEMORY_ALIGNMENT, Opener,
-    Storage, calls, ring,
+    Access, Alignment, AnyRange, Buffers, Existing, Extent, FileId, Held, MEMORY_ALIGNMENT, Opener, Storage,
+    calls, ring,
 };
 
 /// How operations reach the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aio {
-    /// As is quickest, as far as that is known: reads of what is in the page cache, and writes to it, by blocking calls, all
-    /// else by io_uring.
+    /// As is quickest, as far as that is known: reads of what is in the page cache, and writes to it, by calls, all else by
+    /// io_uring.
     #[default]
     Auto,
     /// By blocking system calls.
@@ -103,22 +103,29 @@ fn direct_alignment(file: &Locked) -> io::Result<Alignment> {
 
 /// Whether a read can be told not to wait for the disk.
 fn tells_what_is_cached(file: &Locked) -> bool {
-    calls::read_cached(file, 0, &mut [Buffer::zeroed(1)]).is_ok()
+    calls::read_cached(file, 0, &mut [0]).is_ok()
 }
 
 impl Storage for LoopFile {
     async fn read_at(&self, at: u64, mut into: Buffers) -> io::Result<Buffers> {
         let block = self.alignment.offset;
-        let done = match self.reads {
-            Way::CallThenRing => calls::read_cached(&self.file, at, &mut into.parts)?,
-            Way::Call | Way::Ring => 0,
-        };
-        if self.reads != Way::Call && done < into.len() && ring::is_here() {
-            // In a box: the futures of those who find everything in memory stay small.
-            return Box::pin(ring::read(&self.file, at, into, done, block)).await;
+        if self.reads != Way::Call && ring::is_here() {
+            return ring::read(&self.file, at, into, block).await;
         }
-        calls::read(&self.file, at, &mut into, done, block)?;
+        calls::read(&self.file, at, &mut into, block)?;
         Ok(into)
+    }
+
+    fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        match self.reads {
+            Way::Call => Some(calls::read_whole(&self.file, at, into)),
+            Way::CallThenRing => match calls::read_cached(&self.file, at, into) {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            },
+            Way::Ring => None,
+        }
     }
 
     async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {

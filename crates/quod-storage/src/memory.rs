@@ -63,6 +63,13 @@ fn pages(at: u64, len: u64) -> impl Iterator<Item = (u64, usize, usize)> {
 }
 
 impl Bytes {
+    fn check_holds(&self, at: u64, len: usize) -> io::Result<()> {
+        match at.checked_add(len as u64).is_some_and(|end| end <= self.len) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     fn read(&self, at: u64, into: &mut [u8]) {
         let mut rest = into;
         for (page, inside, len) in pages(at, rest.len() as u64) {
@@ -116,14 +123,17 @@ impl Bytes {
 impl Storage for Memory {
     async fn read_at(&self, mut at: u64, mut into: Buffers) -> io::Result<Buffers> {
         let bytes = self.lock();
-        if at.checked_add(into.len() as u64).is_none_or(|end| end > bytes.len) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        bytes.check_holds(at, into.len())?;
         for part in &mut into.parts {
             bytes.read(at, part);
             at += part.len() as u64;
         }
         Ok(into)
+    }
+
+    fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        let bytes = self.lock();
+        Some(bytes.check_holds(at, into.len()).map(|()| bytes.read(at, into)))
     }
 
     async fn write_at(&self, mut at: u64, from: Buffers) -> io::Result<Buffers> {

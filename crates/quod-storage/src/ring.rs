@@ -76,16 +76,9 @@ pub(crate) fn is_here() -> bool {
     Runtime::try_with_current(|runtime| runtime.driver_type() == DriverType::IoUring).unwrap_or(false)
 }
 
-/// Fills `into` from `at`, but for the first `done` bytes. A `block` that the end of the file lies in reads as zeroes behind
-/// it.
-pub(crate) async fn read(
-    file: &Arc<Locked>,
-    at: u64,
-    into: Buffers,
-    done: usize,
-    block: u64,
-) -> io::Result<Buffers> {
-    let mut rest = Rest { buffers: into, done, _counted: Counted::new() };
+/// Fills `into` from `at`. A `block` that the end of the file lies in reads as zeroes behind it.
+pub(crate) async fn read(file: &Arc<Locked>, at: u64, into: Buffers, block: u64) -> io::Result<Buffers> {
+    let mut rest = Rest { buffers: into, done: 0, _counted: Counted::new() };
     while !rest.is_empty() {
         let (fd, from) = (Arc::clone(file), at + rest.done as u64);
         let outcome;

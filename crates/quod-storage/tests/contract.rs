@@ -75,6 +75,7 @@ impl<S> Run<S> {
 /// A storage without futures, as an object.
 trait Bytes {
     fn read(&self, at: u64, parts: &[usize]) -> std::io::Result<Vec<u8>>;
+    fn read_now(&self, at: u64, len: usize) -> Option<std::io::Result<Vec<u8>>>;
     fn write(&self, at: u64, parts: &[&[u8]]) -> std::io::Result<()>;
     fn flush(&self);
     fn set_len(&self, len: u64);
@@ -87,9 +88,24 @@ trait Bytes {
 impl<S: Storage> Bytes for Run<S> {
     fn read(&self, at: u64, parts: &[usize]) -> std::io::Result<Vec<u8>> {
         let into = Buffers::gather(parts.iter().map(|len| Buffer::zeroed(*len)));
-        let read = self.run(self.storage.read_at(at, into))?;
-        assert_eq!(read.parts.iter().map(|part| part.len()).collect::<Vec<_>>(), parts);
-        Ok(read.parts.iter().flat_map(|part| part.to_vec()).collect())
+        let now = self.read_now(at, into.len());
+        let read = self.run(self.storage.read_at(at, into)).map(|read| {
+            assert_eq!(read.parts.iter().map(|part| part.len()).collect::<Vec<_>>(), parts);
+            read.parts.iter().flat_map(|part| part.to_vec()).collect()
+        });
+        match (&now, &read) {
+            (None, _) => {}
+            (Some(Ok(now)), Ok(read)) => assert_eq!(now, read, "at once and later"),
+            (Some(Err(now)), Err(read)) => assert_eq!(now.kind(), read.kind(), "at once and later"),
+            (Some(now), read) => panic!("{now:?} at once and {read:?} later"),
+        }
+        read
+    }
+
+    fn read_now(&self, at: u64, len: usize) -> Option<std::io::Result<Vec<u8>>> {
+        let mut into = vec![0xee; len];
+        let read = self.storage.read_now(at, &mut into)?;
+        Some(read.map(|()| into))
     }
 
     fn write(&self, at: u64, parts: &[&[u8]]) -> std::io::Result<()> {
@@ -136,6 +152,20 @@ fn parts_lie_one_after_another() {
         assert_eq!(bytes.read(0, &[5, 11]).unwrap(), b"\0\0\0\0\0onetwothree");
         assert_eq!(bytes.read(6, &[1, 0, 4, 2]).unwrap(), b"netwoth");
     });
+}
+
+/// But for what was told to go by the ring, or past the page cache.
+#[test]
+fn what_was_just_written_is_read_at_once() {
+    let all = All::new();
+    for (name, bytes) in &all.storages {
+        bytes.write(0, &[&[3; 10_000]]).unwrap();
+        let read = bytes.read_now(1000, 5000);
+        match name.contains("Bypassed") || name.contains("IoUring") {
+            true => assert!(read.is_none(), "{name}"),
+            false => assert_eq!(read.unwrap().unwrap(), [3; 5000], "{name}"),
+        }
+    }
 }
 
 #[test]

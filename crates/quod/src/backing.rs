@@ -8,11 +8,14 @@
 //!
 //! Absent on purpose: opening (`chain.rs`), and data: readers read, copiers copy.
 
+use std::io;
+
 use quod_storage::{Buffer, Extent, ExtentKind, Storage};
 
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::layer::LayerKind;
+use crate::layer::{LayerKind, Qed};
+use crate::lookup::Mapping;
 use crate::sync::atomic::Ordering;
 use crate::table::L2Entry;
 use crate::units::{FileOffset, GuestOffset};
@@ -36,13 +39,54 @@ pub(crate) struct Run {
     pub(crate) len: u64,
 }
 
+impl Run {
+    /// What a layer says about it; `None` when it is for the layer below to say.
+    fn of(depth: usize, mapping: Mapping) -> Option<Self> {
+        let source = match mapping.entry {
+            L2Entry::Data(at) => Source::File { depth, at },
+            L2Entry::Zero => Source::ZeroMarker { depth },
+            L2Entry::Unallocated => return None,
+        };
+        Some(Run { source, len: mapping.len })
+    }
+}
+
+/// Where a look-up without a wait ends: the layer that has to be asked, and for how many bytes.
+struct Missing<'a> {
+    depth: usize,
+    qed: &'a Qed,
+    len: u64,
+}
+
+fn cannot_read(at: FileOffset, source: io::Error) -> Error {
+    Error::io(format!("data at {at} cannot be read"), source)
+}
+
 impl<S: Storage> Image<S> {
     /// Says where up to `len` bytes from `at` lie, asking layer `depth` first, then those below it.
     ///
     /// # Errors
     /// A layer's table is corrupt or cannot be read.
-    pub(crate) async fn resolve(&self, depth: usize, at: GuestOffset, len: u64) -> Result<Run> {
-        let mut len = len;
+    pub(crate) async fn resolve(&self, mut depth: usize, at: GuestOffset, mut len: u64) -> Result<Run> {
+        loop {
+            let missing = match self.resolve_here(depth, at, len) {
+                Ok(run) => return Ok(run),
+                Err(missing) => missing,
+            };
+            let layer = &self.layers()[missing.depth];
+            // In a box: the futures of those who find everything in the cache stay small.
+            let found = Box::pin(missing.qed.survey(self.storage(missing.depth), at, missing.len)).await;
+            let mapping = layer.blame(found)?;
+            match Run::of(missing.depth, mapping) {
+                Some(run) => return Ok(run),
+                None => (depth, len) = (missing.depth + 1, mapping.len),
+            }
+        }
+    }
+
+    /// As [`resolve`](Image::resolve), by slices that are in the cache; the first one that is not, or is not sound, otherwise.
+    #[inline]
+    fn resolve_here(&self, depth: usize, at: GuestOffset, mut len: u64) -> Result<Run, Missing<'_>> {
         for (depth, layer) in self.layers().iter().enumerate().skip(depth) {
             let left = layer.size().saturating_sub(at.0);
             if left == 0 {
@@ -56,20 +100,34 @@ impl<S: Storage> Image<S> {
                 }
                 LayerKind::Qed(qed) => qed,
             };
-            let mapping = match qed.lookup_here(at, len) {
-                Some(mapping) => mapping,
-                // In a box: the futures of those who find everything in the cache stay small.
-                None => layer.blame(Box::pin(qed.survey(self.storage(depth), at, len)).await)?,
-            };
+            let mapping = qed.lookup_here(at, len).ok_or(Missing { depth, qed, len })?;
+            if let Some(run) = Run::of(depth, mapping) {
+                return Ok(run);
+            }
             len = mapping.len;
-            let source = match mapping.entry {
-                L2Entry::Data(at) => Source::File { depth, at },
-                L2Entry::Zero => Source::ZeroMarker { depth },
-                L2Entry::Unallocated => continue,
-            };
-            return Ok(Run { source, len });
         }
         Ok(Run { source: Source::Nothing { depth: self.layers().len() - 1 }, len })
+    }
+
+    /// Fills as much of a buffer with guest bytes from `at` as needs no wait; tells how much.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn fill_now(&self, at: GuestOffset, into: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let Ok(run) = self.resolve_here(0, at.plus(done as u64), rest.len() as u64) else { break };
+            let piece = &mut rest[..run.len as usize];
+            match run.source {
+                Source::File { depth, at } => match self.read_file_now(depth, at, piece) {
+                    Some(outcome) => outcome?,
+                    None => break,
+                },
+                Source::ZeroMarker { .. } | Source::Nothing { .. } => piece.fill(0),
+            }
+            done += run.len as usize;
+        }
+        Ok(done)
     }
 
     /// Fills a buffer with guest bytes from `at`, asking layer `depth` first.
@@ -83,12 +141,28 @@ impl<S: Storage> Image<S> {
             let run = self.resolve(depth, at, rest.len() as u64).await?;
             let mut piece = rest.split_to(run.len as usize);
             match run.source {
-                Source::File { depth, at } => piece = self.read_file(depth, at, piece).await?,
+                Source::File { depth, at } => match self.read_file_now(depth, at, &mut piece) {
+                    Some(outcome) => outcome?,
+                    None => piece = self.read_file(depth, at, piece).await?,
+                },
                 Source::ZeroMarker { .. } | Source::Nothing { .. } => piece.fill(0),
             }
             done.join(piece);
         }
         Ok(done)
+    }
+
+    /// As [`read_file`](Image::read_file), where that needs no wait.
+    #[inline]
+    fn read_file_now(&self, depth: usize, at: FileOffset, into: &mut [u8]) -> Option<Result<()>> {
+        let layer = &self.layers()[depth];
+        if let LayerKind::Raw(length) = &layer.kind
+            && at.0 + into.len() as u64 > length.load(Ordering::Acquire)
+        {
+            return None;
+        }
+        let outcome = self.storage(depth).read_now(at.0, into)?;
+        Some(outcome.map_err(|source| cannot_read(at, source).in_image(&layer.name)))
     }
 
     async fn read_file(&self, depth: usize, at: FileOffset, mut into: Buffer) -> Result<Buffer> {
@@ -108,8 +182,7 @@ impl<S: Storage> Image<S> {
             }
         }
         let read = self.storage(depth).read_at(at.0, into.into()).await;
-        let failed = |source| Error::io(format!("data at {at} cannot be read"), source).in_image(&layer.name);
-        let mut read = read.map_err(failed)?.into_single();
+        let mut read = read.map_err(|source| cannot_read(at, source).in_image(&layer.name))?.into_single();
         if let Some(zeroes) = past_end {
             read.join(zeroes);
         }

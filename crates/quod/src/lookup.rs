@@ -10,7 +10,7 @@
 
 use std::sync::PoisonError;
 
-use quod_storage::{Buffer, ExtentKind, Storage};
+use quod_storage::{Buffer, Buffers, ExtentKind, Storage};
 
 use crate::cache::{Begin, Pinned, Slice, SliceKey, TableLevel};
 use crate::error::{Error, ErrorKind, Result};
@@ -179,10 +179,13 @@ impl Qed {
                 Begin::Resident(slice) => return Ok(slice),
                 Begin::Wait(loaded) => loaded.await,
                 Begin::Load(load) => {
-                    let read = storage.read_at(at.0, self.spares.take().into()).await;
+                    let mut bytes = self.spares.take();
+                    let read = match storage.read_now(at.0, &mut bytes) {
+                        Some(read) => read.map(|()| bytes),
+                        None => storage.read_at(at.0, bytes.into()).await.map(Buffers::into_single),
+                    };
                     let bytes = read
                         .map_err(|source| Error::io(format!("the table at {at} cannot be read"), source))?;
-                    let bytes = bytes.into_single();
                     let slice = Slice::new(key, at, entries(&bytes));
                     self.spares.put(bytes);
                     return Ok(load.commit(slice));

@@ -125,6 +125,15 @@ impl Storage for Counted {
         Ok(read)
     }
 
+    fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        let outcome = self.inner.read_now(at, into)?;
+        if outcome.is_ok() {
+            add(&self.counters.reads, 1);
+            add(&self.counters.read_bytes, into.len() as u64);
+        }
+        Some(outcome)
+    }
+
     async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {
         let written = self.inner.write_at(at, from).await?;
         add(&self.counters.writes, 1);

@@ -45,8 +45,13 @@ impl Places {
     /// Where that request begins on a disk of so many bytes: a step further each time, and round; or drawn among the steps.
     fn place(&self, number: u64, disk: u64) -> u64 {
         let Some(seed) = self.seed else {
-            let at = u128::from(self.offset) + u128::from(number) * u128::from(self.step);
-            return if number == 0 { self.offset } else { (at % u128::from(disk.max(1))) as u64 };
+            if number == 0 {
+                return self.offset;
+            }
+            let near = number.checked_mul(self.step).and_then(|steps| steps.checked_add(self.offset));
+            let far = || u128::from(number) * u128::from(self.step) + u128::from(self.offset);
+            let disk = disk.max(1);
+            return near.map_or_else(|| (far() % u128::from(disk)) as u64, |at| at % disk);
         };
         let step = self.step.max(1);
         let span = disk.saturating_sub(self.offset).min(self.span.unwrap_or(u64::MAX));
