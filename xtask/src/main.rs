@@ -1,4 +1,5 @@
-//! The project's own chores: `cargo xtask test`, `sim`, `models`, `faults`, `fuzz`, `compare`, `tidy` and others.
+//! The project's own chores: `cargo xtask test`, `sim`, `models`, `faults`, `fuzz`, `compare`, `instructions`, `tidy`
+//! and others.
 //!
 //! Role: what a person and CI type to know that a change is good.
 //!
@@ -8,6 +9,7 @@ mod cargo;
 mod compare;
 mod faults;
 mod fuzz;
+mod instructions;
 mod models;
 mod peers;
 mod sim;
@@ -47,6 +49,8 @@ enum Chore {
     Fuzz(fuzz::Arguments),
     /// Measure against peers, in turns on the same files; write medians, ratios and plots to docs/performance
     Compare(compare::Arguments),
+    /// Count the instructions of requests, and hold them against the numbers that were accepted
+    Instructions(instructions::Arguments),
     /// Run the engine under model checkers: kernels in every interleaving, the whole in many schedules
     Models(models::Options),
     /// Check what a machine can check of the project's rules
@@ -62,6 +66,7 @@ fn main() -> Result<ExitCode> {
         Chore::Faults { name } => faults::run(root, &name),
         Chore::Fuzz(arguments) => fuzz::run(root, &arguments),
         Chore::Compare(arguments) => compare::run(root, &arguments).map(|()| ExitCode::SUCCESS),
+        Chore::Instructions(arguments) => instructions::run(root, &arguments),
         Chore::Models(options) => models::run(root, &options),
         Chore::Tidy => tidy::run(root),
     }

@@ -44,6 +44,8 @@ const PEERS: &[Peer] = &[
     Peer { program: "openssl", packages: &["openssl"] },
     // libFuzzer is built from its source.
     Peer { program: "c++", packages: &["g++"] },
+    Peer { program: "valgrind", packages: &["valgrind"] },
+    Peer { program: "addr2line", packages: &["binutils"] },
     Peer { program: "systemd-socket-activate", packages: &["systemd"] },
 ];
 

@@ -8,7 +8,7 @@ mod cache;
 mod cliff;
 mod first_writes;
 mod nbd;
-mod page;
+pub(crate) mod page;
 mod plot;
 mod reads;
 mod server;
@@ -124,7 +124,7 @@ fn median(measured: &[f64]) -> Result<f64> {
 }
 
 /// Runs a command; what it printed.
-fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("could not start {:?}", command.get_program()))?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} failed: {errors}");
@@ -132,7 +132,7 @@ fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Makes a QED image of so many bytes, all of them written.
-fn make_full_image(image: &Path, size: u64) -> Result<()> {
+pub(crate) fn make_full_image(image: &Path, size: u64) -> Result<()> {
     output(Command::new("qemu-img").args(["create", "-q", "-f", "qed"]).arg(image).arg(size.to_string()))?;
     output(Command::new("qemu-io").args(["-f", "qed", "-c", &format!("write -P 7 0 {size}")]).arg(image))
         .map(drop)

@@ -46,8 +46,8 @@ pub(super) fn ratio(ratio: f64, target: Option<f64>) -> String {
     }
 }
 
-/// Operations a second, with thousands apart.
-pub(super) fn rate(rate: f64) -> String {
+/// A whole number, with thousands apart.
+pub(crate) fn rate(rate: f64) -> String {
     let digits = format!("{rate:.0}");
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -77,15 +77,15 @@ impl Page {
         }
         let name = self.name;
         writeln!(text, "\n`cargo xtask compare {name} --pairs {pairs}`, medians of {pairs}, in turns.\n")?;
-        writeln!(text, "{}", machine()?)?;
+        writeln!(text, "{}", machine(&["qemu-img", "fio"])?)?;
         print!("{text}");
         let file = directory.join(format!("{name}.md"));
         fs::write(&file, text).with_context(|| format!("{}", file.display()))
     }
 }
 
-/// The machine and the versions of what ran on it.
-fn machine() -> Result<String> {
+/// The machine and the versions of what ran on it: ours, and those of the programs.
+pub(crate) fn machine(programs: &[&str]) -> Result<String> {
     let first_line = |program: &str, arguments: &[&str]| -> Result<String> {
         let told = output(Command::new(program).args(arguments))?;
         Ok(told.lines().next().unwrap_or_default().trim().to_owned())
@@ -97,12 +97,12 @@ fn machine() -> Result<String> {
     let memory = fs::read_to_string("/proc/meminfo")?;
     let memory = memory.lines().next().and_then(|line| line.split_whitespace().nth(1));
     let gigabytes = memory.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(0) >> 20;
+    let versions = programs.iter().map(|program| first_line(program, &["--version"]));
     Ok(format!(
-        "{count} × {model}, {gigabytes} GiB, Linux {}. quod {}, {}, {}. {}.",
+        "{count} × {model}, {gigabytes} GiB, Linux {}. quod {}, {}. {}.",
         first_line("uname", &["-r"])?,
         first_line("git", &["rev-parse", "--short", "HEAD"])?,
-        first_line("qemu-img", &["--version"])?,
-        first_line("fio", &["--version"])?,
+        versions.collect::<Result<Vec<_>>>()?.join(", "),
         first_line("date", &["-u", "+%Y-%m-%d"])?,
     ))
 }

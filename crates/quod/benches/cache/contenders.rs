@@ -5,13 +5,10 @@
 
 use std::sync::Arc;
 
-use quod::cache::{Begin, Slice, SliceKey, SlicePool, TableCache, TableLevel};
-use quod::units::FileOffset;
+use quod::cache::TableCache;
 
+use crate::ours::{self, ENTRIES};
 use crate::reference::{REFERENCE_TABLES, ReferenceCache};
-
-/// Entries of a slice: 4 KiB.
-pub(crate) const ENTRIES: u64 = 512;
 
 /// A cache of tables or slices.
 pub(crate) trait Contender: Sync {
@@ -27,31 +24,17 @@ pub(crate) struct Ours(TableCache);
 impl Ours {
     /// A cache for `slices` slices in use.
     pub(crate) fn new(slices: usize) -> Self {
-        let for_slices = slices * slice(0).bytes();
-        let pool = SlicePool::new(for_slices);
-        let _cache = TableCache::new(&pool);
-        // With what it takes that is no slice.
-        Ours(TableCache::new(&SlicePool::new(pool.bytes() + for_slices)))
+        Ours(ours::cache(slices))
     }
-}
-
-fn key(index: u64) -> SliceKey {
-    SliceKey { level: TableLevel::L2, index }
-}
-
-fn slice(index: u64) -> Slice {
-    Slice::new(key(index), FileOffset(0), (0..ENTRIES).map(|entry| index + entry))
 }
 
 impl Contender for Ours {
     fn find(&self, index: u64) -> Option<u64> {
-        self.0.find(key(index), |slice| slice.entry(index as usize % ENTRIES as usize))
+        ours::find(&self.0, index)
     }
 
     fn load(&self, index: u64) {
-        if let Begin::Load(load) = self.0.begin_load(key(index)) {
-            load.commit(slice(index));
-        }
+        drop(ours::load(&self.0, ours::slice(index)));
     }
 }
 

@@ -1,73 +1,89 @@
-//! `cargo bench -p quod`: look-ups and misses of the table cache beside the reference's algorithm and quick_cache.
+//! `cargo bench -p quod --bench cache`: look-ups and misses of the table cache beside the reference's algorithm and
+//! quick_cache.
 //!
-//! Role: every cache holds the same 50 tables of 4 KiB, so that only the algorithms differ. Rounds alternate between the
-//! caches, and the median round is told.
+//! Role: every cache holds the same 50 tables of 4 KiB, so that only the algorithms differ.
 //!
 //! Absent on purpose: thresholds. A noisy machine fails no test for its speed; people read the figures.
 
 mod contenders;
+mod ours;
 mod reference;
 
 use std::hint::black_box;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
 
 use contenders::{Contender, Ours, Quick, Reference};
 use reference::REFERENCE_TABLES;
 
-const ROUNDS: usize = 5;
-const LOOKUPS: usize = 2_000_000;
-const MISSES: u64 = 50_000;
 /// Not a multiple of the tables, so that threads drift apart.
 const KEYS: usize = 1021;
+/// Tables that come by when all are missed.
+const ALL_TABLES: u64 = 512;
 
-fn main() {
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = hits, misses
+}
+criterion_main!(benches);
+
+fn hits(criterion: &mut Criterion) {
+    let mut random = 88_172_645_463_325_252u64;
+    let keys: Vec<u64> = (0..KEYS).map(|_| next(&mut random) % REFERENCE_TABLES as u64).collect();
+    for threads in [1, 2] {
+        let mut group = criterion.benchmark_group(format!("cache hit, {threads} threads"));
+        for (name, cache) in contenders() {
+            group.bench_function(name, |bench| {
+                bench.iter_custom(|times| look(&*cache, &keys, threads, times))
+            });
+        }
+    }
+}
+
+/// To take a table in and let another go, reading aside.
+fn misses(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("cache miss");
+    for (name, cache) in contenders() {
+        let mut missing = (REFERENCE_TABLES as u64..ALL_TABLES).cycle();
+        group.bench_function(name, |bench| {
+            bench.iter(|| cache.load(missing.next().expect("it goes round")));
+        });
+    }
+}
+
+/// All caches, full.
+fn contenders() -> [(&'static str, Box<dyn Contender>); 3] {
     let tables = REFERENCE_TABLES;
-    let contenders: [(&str, Box<dyn Contender>); 3] = [
+    let all: [(_, Box<dyn Contender>); 3] = [
         ("quod", Box::new(Ours::new(tables))),
         ("the reference: list, mutex, first in first out", Box::new(Reference::new())),
         ("quick_cache", Box::new(Quick::new(tables + tables / 4))),
     ];
-    let mut random = 88_172_645_463_325_252u64;
-    let keys: Vec<u64> = (0..KEYS).map(|_| next(&mut random) % tables as u64).collect();
-    let mut rounds = vec![[Vec::new(), Vec::new(), Vec::new()]; contenders.len()];
-    for _ in 0..ROUNDS {
-        for ((_, cache), rounds) in contenders.iter().zip(&mut rounds) {
-            // Twice, for caches that take a key in only when it comes again.
-            (0..2 * tables as u64).for_each(|i| cache.load(i % tables as u64));
-            rounds[0].push(lookup(&**cache, &keys, 1));
-            rounds[1].push(lookup(&**cache, &keys, 2));
-            rounds[2].push(miss(&**cache));
-        }
+    for (_, cache) in &all {
+        // Twice, for caches that take a key in only when it comes again.
+        (0..2 * tables as u64).for_each(|i| cache.load(i % tables as u64));
     }
-    println!("{:<50} {:>12} {:>12} {:>12}", "ns, median of 5 rounds", "hit, 1", "hit, 2", "miss");
-    for ((name, _), [one, two, miss]) in contenders.iter().zip(&mut rounds) {
-        println!("{name:<50} {:>12.1} {:>12.1} {:>12.1}", median(one), median(two), median(miss));
-    }
+    all
 }
 
-/// Nanoseconds a look-up a thread.
-fn lookup(cache: &dyn Contender, keys: &[u64], threads: usize) -> f64 {
+/// So many look-ups by each of the threads: how long the slowest took.
+fn look(cache: &dyn Contender, keys: &[u64], threads: usize, times: u64) -> Duration {
     let look = |thread: usize| {
         let start = Instant::now();
-        for &key in keys.iter().cycle().skip(7 * thread).take(LOOKUPS) {
+        for &key in keys.iter().cycle().skip(7 * thread).take(times as usize) {
             black_box(cache.find(key));
         }
-        start.elapsed().as_nanos() as f64 / LOOKUPS as f64
+        start.elapsed()
     };
     thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || look(thread))).collect();
-        let slowest = |slowest: f64, one: f64| slowest.max(one);
-        running.into_iter().map(|thread| thread.join().expect("a look-up does not panic")).fold(0.0, slowest)
+        let took = running.into_iter().map(|thread| thread.join().expect("a look-up does not panic"));
+        took.max().unwrap_or_default()
     })
-}
-
-/// Nanoseconds to take a table in and let another go, reading aside.
-fn miss(cache: &dyn Contender) -> f64 {
-    let start = Instant::now();
-    let tables = REFERENCE_TABLES as u64;
-    (0..MISSES).for_each(|i| cache.load(tables + i % (512 - tables)));
-    start.elapsed().as_nanos() as f64 / MISSES as f64
 }
 
 fn next(random: &mut u64) -> u64 {
@@ -75,9 +91,4 @@ fn next(random: &mut u64) -> u64 {
     *random ^= *random >> 7;
     *random ^= *random << 17;
     *random
-}
-
-fn median(rounds: &mut [f64]) -> f64 {
-    rounds.sort_by(f64::total_cmp);
-    rounds[rounds.len() / 2]
 }

@@ -1,0 +1,38 @@
+//! Our table cache, as benches make it and load it.
+
+use quod::cache::{Begin, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLevel};
+use quod::units::FileOffset;
+
+/// Entries of a slice: 4 KiB.
+pub(crate) const ENTRIES: u64 = 512;
+
+/// A cache for so many slices.
+pub(crate) fn cache(slices: usize) -> TableCache {
+    let for_slices = slices * slice(0).bytes();
+    let pool = SlicePool::new(for_slices);
+    let _empty = TableCache::new(&pool);
+    // With what it takes that is no slice.
+    TableCache::new(&SlicePool::new(pool.bytes() + for_slices))
+}
+
+/// What a look-up of a hit does: an entry of the slice.
+pub(crate) fn find(cache: &TableCache, index: u64) -> Option<u64> {
+    cache.find(key(index), |slice| slice.entry(index as usize % ENTRIES as usize))
+}
+
+/// What a miss does after the read.
+pub(crate) fn load(cache: &TableCache, slice: Slice) -> Option<Pinned> {
+    match cache.begin_load(slice.key()) {
+        Begin::Load(load) => Some(load.commit(slice)),
+        Begin::Resident(_) | Begin::Wait(_) => None,
+    }
+}
+
+/// A slice of a table.
+pub(crate) fn slice(index: u64) -> Slice {
+    Slice::new(key(index), FileOffset(0), (0..ENTRIES).map(|entry| index + entry))
+}
+
+fn key(index: u64) -> SliceKey {
+    SliceKey { level: TableLevel::L2, index }
+}
