@@ -39,6 +39,7 @@ const PEERS: &[Peer] = &[
     Peer { program: "debugfs", packages: &["e2fsprogs"] },
     Peer { program: "patch", packages: &["patch"] },
     Peer { program: "groff", packages: &["groff-base"] },
+    Peer { program: "curl", packages: &["curl"] },
     Peer { program: "strace", packages: &["strace"] },
     Peer { program: "unshare", packages: &["util-linux"] },
     Peer { program: "openssl", packages: &["openssl"] },

@@ -35,6 +35,7 @@ use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// Lines of a server's log that may wait for a reader of standard error.
@@ -120,16 +121,18 @@ fn start_log(verbose: u8, serves: bool) -> Option<WorkerGuard> {
         _ => LevelFilter::TRACE,
     };
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    let (stderr, guard) = if serves {
+    let (filter, stderr, guard) = if serves {
         let lossy = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES);
         let (writer, guard) = lossy.finish(std::io::stderr());
-        (BoxMakeWriter::new(writer), Some(guard))
+        // Its own answers to signals are told whatever else is.
+        let answers = serve::ANSWERS.parse().expect("it is a directive");
+        (filter.add_directive(answers), BoxMakeWriter::new(writer), Some(guard))
     } else {
-        (BoxMakeWriter::new(std::io::stderr), None)
+        (filter, BoxMakeWriter::new(std::io::stderr), None)
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(false);
-    // What cannot be logged must not end the command.
-    log.log_internal_errors(false).init();
+    // A request is told when it is over, with the time that it took. What cannot be logged must not end the command.
+    log.with_span_events(FmtSpan::CLOSE).log_internal_errors(false).init();
     guard
 }
 

@@ -12,8 +12,10 @@ mod address;
 mod ending;
 mod images;
 mod listen;
+mod metrics;
 mod ready;
 mod secure;
+mod status;
 mod stop;
 mod welcome;
 
@@ -35,14 +37,23 @@ use crate::open::Tuning;
 use crate::output;
 use images::Opened;
 use listen::Places;
+use metrics::MetricsPlace;
 use ready::PidFile;
 use secure::TlsArgs;
+use status::Status;
 use stop::Stop;
+
+/// Where in the log answers to SIGUSR1 are.
+const ANSWER: &str = "quod::status";
+
+/// They are logged, whatever else is.
+pub(crate) const ANSWERS: &str = "quod::status=info";
 
 /// Serve images over NBD on a Unix socket or TCP until Ctrl-C or SIGTERM.
 ///
 /// Any number of clients may use an image at a time. At the end requests in flight are finished and the images are
-/// closed; the exit code is 1 when that failed. SIGHUP reopens nothing.
+/// closed; the exit code is 1 when that failed. SIGHUP reopens nothing. SIGUSR1 prints how each export stands to standard
+/// error: clients, requests, errors, cache, file, and what is pending.
 ///
 /// A single image is the default export. Several are known by their file names, and the first is the default export
 /// too. Sockets that a service manager passes (LISTEN_FDS) are served on, and it is told when the server is ready
@@ -57,6 +68,7 @@ use stop::Stop;
   quod serve --listen 127.0.0.1:10809 disk.qed
   quod serve --listen 0.0.0.0 --tls-certificates /etc/pki/quod --tls-verify-peer disk.qed
   quod serve --once --shared 1 disk.qed        for one client, until it leaves
+  quod serve --metrics 127.0.0.1:9100 disk.qed for Prometheus: http://127.0.0.1:9100/metrics
   nbdinfo 'nbd+unix:///?socket=disk.qed.sock'  in another terminal")]
 pub(crate) struct Args {
     /// A Unix socket that clients connect to; the first FILE.sock when no place to listen is given. May be repeated
@@ -102,6 +114,10 @@ pub(crate) struct Args {
     /// given
     #[arg(long, value_name = "NUM")]
     threads: Option<NonZero<u8>>,
+    /// Tell counters and latencies to Prometheus by HTTP, at /metrics, to whoever can reach HOST:PORT, or to the owner of
+    /// the Unix socket unix:PATH, or just a path with a slash in it. Port 0 is any that is free
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<OsString>,
     /// How requests reach the kernel
     #[arg(long, value_name = "MODE", value_enum, default_value = "auto")]
     aio: Aio,
@@ -131,9 +147,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let tls = args.tls.resolve()?;
     // Before anything is made: a server needs a place to be found at.
     let places = Places::resolve(args, inherited, &named)?;
+    let metrics = args.metrics.as_deref().map(MetricsPlace::resolve).transpose()?;
     let images = images::open_all(args, opener, named)?;
     let mut pid_file = None;
-    let served = serve(args, &images, places, tls, &stop, &mut pid_file);
+    let served = serve(args, &images, (places, metrics), tls, &stop, &mut pid_file);
     // Nobody may be reading what is printed from here on: the locks are let go first.
     let closed = images::close_all(images);
     let code = ending::tell(ending::judge(served, closed, args.read_only));
@@ -170,7 +187,7 @@ fn raise_limit_of_files() {
 fn serve(
     args: &Args,
     images: &[Opened],
-    places: Places,
+    (places, metrics): (Places, Option<MetricsPlace>),
     tls: Option<Tls>,
     stop: &Stop,
     pid_file: &mut Option<PidFile>,
@@ -180,8 +197,12 @@ fn serve(
     options.tls = tls;
     options.once = args.once;
     options.shared = args.shared;
+    options.latencies = metrics.is_some();
     let mut server = Server::new(options);
     places.bind(&mut server)?;
+    if let Some(place) = &metrics {
+        place.bind(&mut server).context("The metrics cannot be told there")?;
+    }
     for image in images {
         server.export(image.disk.clone(), image.options(args))?;
     }
@@ -190,7 +211,10 @@ fn serve(
         listen::warn_about_tcp(server.addresses(), images.iter().any(|image| image.disk.is_writable()));
     }
     ready::tell_ready();
-    say(&welcome::text(images, &server.addresses().cloned().collect::<Vec<_>>(), args.tls.required()));
+    // Until it has ended: what it holds keeps the images' locks.
+    let _shown = stop.show(Status::of(server.observer(), images));
+    let addresses: Vec<_> = server.addresses().cloned().collect();
+    say(&welcome::text(images, &addresses, args.tls.required(), server.metrics_address()));
     let served = server.serve(stop.wait());
     if !stop.was_told() {
         ready::tell_stopping();

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use common::scrape::Page;
 use common::serving::Serving;
 use common::{Holder, Killed, QUOD, Room};
 
@@ -139,6 +140,20 @@ fn sleeps(process: u32) -> u64 {
 fn a_server_with_nothing_to_do_does_nothing() {
     let room = room();
     let serving = Serving::start(&room, &["--threads", "2", "a.qed"]);
+    falls_asleep(&room, serving);
+}
+
+#[test]
+fn nor_does_one_whose_metrics_nobody_asks_for() {
+    let room = room();
+    let serving = Serving::start(&room, &["--threads", "2", "--metrics", "127.0.0.1:0", "a.qed"]);
+    assert_eq!(Page::fetch(&serving).get("quod_clients"), 0.0);
+    falls_asleep(&room, serving);
+}
+
+/// Writes to the disk, and waits until that is settled; then nothing wakes the server.
+#[track_caller]
+fn falls_asleep(room: &Room, serving: Serving) {
     room.peer("qemu-io", &["-f", "raw", "-c", "write -P 9 0 64k", serving.uri()]).exits(0);
     // An image that was written to is settled once it has been idle for five seconds.
     let begun = Instant::now();

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use quod::block_on;
-use quod_export::nbd::ServerOptions;
+use quod_export::nbd::{ClientStats, RequestKind, ServerOptions};
 use quod_nbd::Command;
 use support::{SIZE, Served};
 
@@ -34,6 +34,28 @@ fn what_one_loop_wrote_another_reads_and_flushes() {
     drop(clients);
     let summary = served.stop();
     assert_eq!((summary.accepted, summary.refused, summary.cut), (6, 0, 0));
+}
+
+#[test]
+fn an_observer_adds_up_what_all_loops_have_done() {
+    let mut options = on(3);
+    options.latencies = true;
+    let served = Served::new(options);
+    let mut clients: Vec<_> = (0..6).map(|_| served.client()).collect();
+    for (number, client) in (0..).zip(&mut clients) {
+        assert_eq!(client.write(number * CLUSTER, &[1; 512]), Ok(()));
+        client.read(SIZE, 512).expect_err("it is past the end");
+    }
+    let export = served.observer.exports().next().expect("there is one");
+    let [reads, writes] = [RequestKind::Read, RequestKind::Write].map(|kind| export.requests[kind as usize]);
+    assert_eq!((reads.answered, reads.failed, reads.bytes, reads.in_flight), (6, 6, 0, 0));
+    assert_eq!((writes.answered, writes.failed, writes.bytes, writes.in_flight), (6, 0, 6 * 512, 0));
+    assert_eq!(writes.latencies.map(|latencies| latencies.count()), Some(6));
+    assert_eq!((export.clients, export.image.entries_written), (6, 7));
+    let ClientStats { connected, accepted, refused, .. } = served.observer.clients();
+    assert_eq!((connected, accepted, refused), (6, 6, 0));
+    drop(clients);
+    served.stop();
 }
 
 /// First writes of parts of the same clusters, all at the same time, each part by another loop.

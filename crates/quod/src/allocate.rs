@@ -30,11 +30,26 @@ pub(crate) struct FileEnd {
     state: Mutex<State>,
     /// For changes of the length.
     turn: Turn,
+    /// How long the file was in the beginning.
+    length_before: u64,
+}
+
+/// What became of a file's end so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Growth {
+    /// That were handed out.
+    pub(crate) clusters: ClusterCount,
+    /// Bytes that the file has for certain.
+    pub(crate) length: u64,
+    /// How many of them it did not have in the beginning.
+    pub(crate) grown: u64,
 }
 
 struct State {
     /// Where the next cluster will lie.
     next: u64,
+    /// Clusters that were handed out, also for what failed later.
+    handed_out: u64,
     /// The file has so many bytes for certain: what entries may rely on.
     at_least: u64,
     /// The file may have so many bytes: what a cut has to take away.
@@ -55,13 +70,22 @@ impl FileEnd {
             ahead,
             state: Mutex::new(State {
                 next: length,
+                handed_out: 0,
                 at_least: length,
                 at_most: length,
                 referenced: length,
                 wanting: None,
             }),
             turn: Turn::default(),
+            length_before: length,
         }
+    }
+
+    /// What became of it so far.
+    pub(crate) fn growth(&self) -> Growth {
+        let State { handed_out, at_least, .. } = *self.state();
+        let grown = at_least.saturating_sub(self.length_before);
+        Growth { clusters: ClusterCount(handed_out), length: at_least, grown }
     }
 
     /// Hands out clusters that lie one after another. Once a write found no room, only when there is room again: what
@@ -86,6 +110,7 @@ impl FileEnd {
         match end.filter(|&end| end <= MAX_FILE_LENGTH) {
             Some(end) => {
                 state.next = end;
+                state.handed_out += clusters.0;
                 Ok(FileOffset(at))
             }
             None => Err(Error::new(

@@ -261,7 +261,8 @@ impl<S: Storage> Top<'_, S> {
             self.flusher.metadata_failed(Error::io(format!("the table at {at} cannot be written"), source))
         })?;
         self.flusher.wrote();
-        self.writer.pending.take(slice.settle(&attempt));
+        let entries = attempt.runs.iter().map(|run| run.count as u64).sum();
+        self.writer.pending.take(entries, slice.settle(&attempt));
         kept.let_go(slice);
         Ok(())
     }

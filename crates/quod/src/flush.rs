@@ -31,6 +31,8 @@ pub(crate) struct Flusher {
 /// Flushes by number, in the order they began.
 #[derive(Default)]
 struct Flights {
+    /// Requests that were to be durable when they were answered.
+    asked: u64,
     begun: FlushNumber,
     /// The last one that succeeded; all before it are covered by it.
     done: FlushNumber,
@@ -117,6 +119,22 @@ impl Flusher {
     /// Number of the flush that will have covered all that is complete now, once it has succeeded. It may have already.
     pub(crate) fn owed(&self) -> FlushNumber {
         self.wanted().unwrap_or_else(|| self.done())
+    }
+
+    /// Notes a request that is to be durable when it is answered.
+    pub(crate) fn note_asked(&self) {
+        self.flights().asked += 1;
+    }
+
+    /// How many such requests there were, and how many flushes of the file were begun.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let flights = self.flights();
+        (flights.asked, flights.begun.0)
+    }
+
+    /// Whether an earlier failure has closed the image for writing.
+    pub(crate) fn is_latched(&self) -> bool {
+        self.latched.get().is_some()
     }
 
     /// Number of the last flush that succeeded.

@@ -1,13 +1,14 @@
 //! The guest-visible disk: open, create, and what every request checks first.
 //!
 //! Role: an [`Image`] is a chain of layers with storage handles beside them. Request paths are
-//! in `read.rs`, `write.rs`, `zero.rs`; maintenance and close in `image/upkeep.rs`.
+//! in `read.rs`, `write.rs`, `zero.rs`; maintenance and close in `image/upkeep.rs`, what is counted in `image/stats.rs`.
 //!
 //! Invariants: only layer 0 is written to. After [`close`](Image::close) every request fails.
 //!
 //! Absent on purpose: a runtime, threads, a clock, and background work: [`maintain`](Image::maintain) is the caller's
 //! to call.
 
+pub(crate) mod stats;
 mod upkeep;
 
 use std::path::Path;
@@ -260,10 +261,13 @@ impl<S: Storage> Image<S> {
 
     /// What every request that writes ends with.
     pub(crate) async fn complete(&self, writing: &Writing<'_, S>, fua: Fua) -> Result<()> {
-        self.blame(match (fua, writing) {
-            (Fua::No, _) => Ok(()),
-            (Fua::Yes, Writing::Raw { storage, .. }) => self.flusher().flush(*storage, &Held::NOTHING).await,
-            (Fua::Yes, Writing::Qed(top)) => top.make_durable(&Held::NOTHING).await,
+        if fua == Fua::No {
+            return Ok(());
+        }
+        self.flusher().note_asked();
+        self.blame(match writing {
+            Writing::Raw { storage, .. } => self.flusher().flush(*storage, &Held::NOTHING).await,
+            Writing::Qed(top) => top.make_durable(&Held::NOTHING).await,
         })
     }
 }

@@ -72,6 +72,7 @@ pub use check::{CheckReport, Repair, check};
 pub use error::{Error, ErrorKind, Result};
 pub use front::BackingName;
 pub use image::Image;
+pub use image::stats::ImageStats;
 pub use inspect::{ImageInfo, inspect, probe};
 pub use keeper::Keeper;
 pub use options::{

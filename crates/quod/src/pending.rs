@@ -2,7 +2,7 @@
 //!
 //! Role: under commit policy `grouped`, [`Pending`] counts promised entries against their bounds, numbers the batches that
 //! bring them to the file, and has the turn to do so. One batch is under way at a time; what is promised meanwhile
-//! gathers for the next, which all share who wait for it.
+//! gathers for the next, which all share who wait for it. Under either policy it counts what went to the file.
 //!
 //! Invariant: what is counted is what waits in the slices that the cache keeps, but for moments in which a request goes
 //! from the one to the other.
@@ -38,9 +38,19 @@ impl BatchNumber {
     }
 }
 
+/// What went to the file so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Written {
+    /// Writes of a slice, or of a part of one.
+    pub(crate) slices: u64,
+    /// Entries that they brought.
+    pub(crate) entries: u64,
+}
+
 #[derive(Default)]
 struct State {
     amount: Amount,
+    written: Written,
     begun: BatchNumber,
     /// The last one that came to a good end; all before it are covered by it.
     done: BatchNumber,
@@ -67,11 +77,19 @@ impl Pending {
         }
     }
 
-    /// Notes what the file has.
-    pub(crate) fn take(&self, amount: Amount) {
+    /// Notes what the file has: a slice was written with so many entries, of which `promised` had been promised.
+    pub(crate) fn take(&self, entries: u64, promised: Amount) {
         let mut state = self.lock();
-        state.amount.entries -= amount.entries;
-        state.amount.bytes -= amount.bytes;
+        state.amount.entries -= promised.entries;
+        state.amount.bytes -= promised.bytes;
+        state.written.slices += 1;
+        state.written.entries += entries;
+    }
+
+    /// What is promised now, and what went to the file so far.
+    pub(crate) fn amounts(&self) -> (Amount, Written) {
+        let state = self.lock();
+        (state.amount, state.written)
     }
 
     /// Whether no more is to be promised before some of it is in the file.

@@ -77,7 +77,8 @@ impl Places {
     /// A name does not fit a socket, or an address means nothing.
     pub(super) fn resolve(args: &Args, inherited: Vec<OwnedFd>, images: &[Named]) -> anyhow::Result<Self> {
         let listen = args.listen.iter();
-        let resolved = listen.map(|text| resolve(text).with_context(|| format!("--listen '{text}'")));
+        let resolved =
+            listen.map(|text| resolve(text, Some(PORT)).with_context(|| format!("--listen '{text}'")));
         let mut tcp = resolved.collect::<anyhow::Result<Vec<_>>>()?;
         let port = args.port.unwrap_or(PORT);
         if let Some(host) = &args.bind {
@@ -106,16 +107,23 @@ impl Places {
             server.bind_unix(path)?;
         }
         for addresses in &self.tcp {
-            bind_first(server, addresses)?;
+            bind_first(addresses, |address| server.bind_tcp(address))?;
         }
         Ok(())
     }
 }
 
-fn bind_first(server: &mut Server, addresses: &[SocketAddr]) -> Result<(), BindError> {
+/// Takes the first address that can be had.
+///
+/// # Errors
+/// None can; what the last one said.
+pub(super) fn bind_first(
+    addresses: &[SocketAddr],
+    mut bind: impl FnMut(SocketAddr) -> Result<(), BindError>,
+) -> Result<(), BindError> {
     let mut last = Ok(());
     for &address in addresses {
-        last = server.bind_tcp(address);
+        last = bind(address);
         if last.is_ok() {
             break;
         }
@@ -123,17 +131,21 @@ fn bind_first(server: &mut Server, addresses: &[SocketAddr]) -> Result<(), BindE
     last
 }
 
-/// `ADDR:PORT`, or an address or host alone, with NBD's port.
-fn resolve(text: &str) -> anyhow::Result<Vec<SocketAddr>> {
+/// `ADDR:PORT`, or an address or host alone, with the usual port where there is one.
+///
+/// # Errors
+/// It means nothing, or has no address or no port.
+pub(super) fn resolve(text: &str, usual: Option<u16>) -> anyhow::Result<Vec<SocketAddr>> {
+    let usual = || usual.context("the port is missing; give it after a colon");
     if let Ok(address) = text.parse() {
         return Ok(vec![address]);
     }
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, PORT)]);
+        return Ok(vec![SocketAddr::new(ip, usual()?)]);
     }
     let (host, port) = match text.rsplit_once(':') {
-        None => (text, PORT),
+        None => (text, usual()?),
         Some((host, port)) => (host, port.parse().with_context(|| format!("'{port}' is not a port"))?),
     };
     resolve_host(host, port)
@@ -182,13 +194,22 @@ mod tests {
             ("[::]", "[::]:10809"),
             ("::1", "[::1]:10809"),
         ] {
-            assert_eq!(resolve(text).expect(text), [address.parse::<SocketAddr>().expect(address)]);
+            assert_eq!(
+                resolve(text, Some(PORT)).expect(text),
+                [address.parse::<SocketAddr>().expect(address)]
+            );
         }
         for text in ["localhost:", "localhost:70000", ":10809", "", "[::1", "[::1]:", "::1:x"] {
-            assert!(resolve(text).is_err(), "{text}");
+            assert!(resolve(text, Some(PORT)).is_err(), "{text}");
+        }
+        for text in ["127.0.0.1", "[::1]", "localhost", "9100"] {
+            assert!(resolve(text, None).is_err(), "{text}");
         }
         assert!(
-            resolve("localhost:1").expect("it is there").iter().all(|address| address.ip().is_loopback())
+            resolve("localhost:1", None)
+                .expect("it is there")
+                .iter()
+                .all(|address| address.ip().is_loopback())
         );
         for (host, address) in [("127.0.0.1", "127.0.0.1:5"), ("::1", "[::1]:5")] {
             let address: SocketAddr = address.parse().expect("an address");

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 
+use quod_export::metrics::PATH;
 use quod_export::nbd::{Address, Disk};
 
 use super::address::{Target, quoted};
@@ -15,8 +16,13 @@ use super::images::Opened;
 use crate::open::name_of;
 use crate::sizes::ThreeDigits;
 
-/// The whole text. `certificates` are where they are, when TLS is required.
-pub(super) fn text(images: &[Opened], addresses: &[Address], certificates: Option<&Path>) -> String {
+/// The whole text. `certificates` are where they are, when TLS is required; `metrics` where the counters are told.
+pub(super) fn text(
+    images: &[Opened],
+    addresses: &[Address],
+    certificates: Option<&Path>,
+    metrics: Option<&Address>,
+) -> String {
     let mut text = String::new();
     let places: Vec<_> = addresses.iter().map(place).collect();
     let places = places.join(" and ");
@@ -46,6 +52,14 @@ pub(super) fn text(images: &[Opened], addresses: &[Address], certificates: Optio
             None => commands_for(&target, image, images.len() > 1, &mut text),
             Some(directory) => text.push_str(&commands_with_tls(&target.tls_uri(directory))),
         }
+    }
+    match metrics {
+        Some(Address::Unix(path)) => {
+            let socket = quoted(&path.to_string_lossy());
+            text.push_str(&format!("Metrics: curl --unix-socket {socket} http://localhost{PATH}\n\n"));
+        }
+        Some(address) => text.push_str(&format!("Metrics: http://{address}{PATH}\n\n")),
+        None => {}
     }
     text.push_str("Ctrl-C or SIGTERM ends it.");
     text

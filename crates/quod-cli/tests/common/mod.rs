@@ -9,6 +9,7 @@
 pub(crate) mod cases;
 pub(crate) mod found;
 pub(crate) mod header;
+pub(crate) mod scrape;
 pub(crate) mod servers;
 pub(crate) mod serving;
 pub(crate) mod wire;

@@ -62,7 +62,7 @@ impl Clients {
             at,
             crowd,
             closing,
-            exports: Exports::new(offers),
+            exports: Exports::new(at, offers),
             tls: options.tls.clone(),
             pool: Pool::new(options.memory / options.threads, options.stall_timeout),
             handshake_timeout: options.handshake_timeout,
@@ -166,6 +166,7 @@ async fn converse(clients: Rc<Clients>, stream: OwnedFd) -> Result<(), Fault> {
     };
     let Some((stream, export, session)) = agreed? else { return Ok(()) };
     clients.crowd.note_use();
+    let _visit = export.scribe.visit();
     let share = Share::of(&clients.pool);
     Connection::new(stream, export, session, share, Arc::clone(&clients.closing)).serve(inbox).await
 }

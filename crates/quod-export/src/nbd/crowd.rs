@@ -1,6 +1,7 @@
 //! Who is connected to a server, over all of its event loops.
 //!
-//! Role: [`Crowd`] counts clients, says whether one more may come, and gives it to the loop with the fewest.
+//! Role: [`Crowd`] counts clients, says whether one more may come, and gives it to the loop with the fewest. It remembers
+//! how many came.
 //!
 //! Invariant: a client counts from before its loop hears of it until its [`Place`] is dropped. Who waits for clients to
 //! leave hears of every one that does.
@@ -8,10 +9,11 @@
 //! Absent on purpose: sockets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use event_listener::{Event, listener};
 
+use super::observer::ClientStats;
 use super::options::ServerOptions;
 
 /// The clients of a server.
@@ -25,34 +27,54 @@ pub(crate) struct Crowd {
     /// More wait.
     shared: usize,
     /// More are let go.
-    most: usize,
+    most: AtomicUsize,
+    accepted: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Crowd {
-    /// Nobody yet. No more than `most` may come.
-    pub(crate) fn new(options: &ServerOptions, most: usize) -> Arc<Self> {
+    /// Nobody yet.
+    pub(crate) fn new(options: &ServerOptions) -> Arc<Self> {
         Arc::new(Crowd {
             loops: (0..options.threads.get()).map(|_| AtomicUsize::new(0)).collect(),
             left: Event::new(),
             used: AtomicBool::new(false),
             shared: if options.shared == 0 { usize::MAX } else { options.shared },
-            most,
+            most: AtomicUsize::new(options.max_connections),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         })
+    }
+
+    /// Lets no more than `most` in, whatever the options say.
+    pub(crate) fn bound(&self, most: usize) {
+        self.most.fetch_min(most, Ordering::SeqCst);
     }
 
     /// Counts one more in; `None` when there are too many. One task asks.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Place> {
-        if self.open() >= self.most {
+        if self.open() >= self.most() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let (at, fewest) = self.loops.iter().enumerate().min_by_key(|(_, clients)| load(clients))?;
         fewest.fetch_add(1, Ordering::SeqCst);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         Some(Place { crowd: Arc::clone(self), at })
     }
 
     /// How many there may be.
     pub(crate) fn most(&self) -> usize {
-        self.most
+        load(&self.most)
+    }
+
+    /// How many came, and how many are here.
+    pub(crate) fn stats(&self) -> ClientStats {
+        ClientStats {
+            connected: self.open() as u64,
+            accepted: self.accepted.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
     }
 
     /// How many are connected.
@@ -131,7 +153,9 @@ mod tests {
 
     fn crowd(threads: usize, shared: usize, most: usize) -> Arc<Crowd> {
         let threads = NonZero::new(threads).expect("there are loops");
-        Crowd::new(&ServerOptions { threads, shared, ..ServerOptions::default() }, most)
+        let crowd = Crowd::new(&ServerOptions { threads, shared, ..ServerOptions::default() });
+        crowd.bound(most);
+        crowd
     }
 
     #[test]
@@ -142,11 +166,13 @@ mod tests {
         assert_eq!([0, 1, 2].map(|at| crowd.with(at)), [2, 2, 2]);
         places.retain(|place| place.at() != 1);
         assert_eq!(crowd.admit().expect("two have left").at(), 1);
+        let ClientStats { connected, accepted, refused } = crowd.stats();
+        assert_eq!((connected, accepted, refused), (4, 7, 1));
     }
 
     #[test]
     fn who_waits_goes_on_when_one_leaves() {
-        let crowd = crowd(2, 2, usize::MAX);
+        let crowd = crowd(2, 2, 10);
         let places = [crowd.admit(), crowd.admit()];
         crowd.note_use();
         block_on(async {

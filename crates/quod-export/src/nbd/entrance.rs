@@ -5,25 +5,18 @@
 //!
 //! Absent on purpose: what becomes of a client (`clients.rs`).
 
-use std::cell::Cell;
 use std::fs;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_channel::Sender;
-use compio::time::sleep;
 use futures_lite::future::yield_now;
 use rustix::process::{Resource, getrlimit};
 
 use super::crowd::{Crowd, Place};
 use super::listener::Door;
 use super::warnings::Warnings;
-
-/// How long to wait before accepting again when the system has run out of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Descriptors left for what is opened later and is not a connection; half of them all where there are few.
 const OTHER_FILES: u64 = 64;
@@ -41,8 +34,6 @@ pub(crate) struct Entrance {
     crowd: Arc<Crowd>,
     /// To each loop.
     loops: Vec<Sender<Newcomer>>,
-    accepted: Cell<u64>,
-    refused: Cell<u64>,
     /// Warnings about clients that were let go.
     crowded: Warnings,
 }
@@ -50,23 +41,7 @@ pub(crate) struct Entrance {
 impl Entrance {
     /// Hands clients to `loops`, which are those of `crowd`.
     pub(crate) fn new(crowd: Arc<Crowd>, loops: Vec<Sender<Newcomer>>) -> Rc<Self> {
-        Rc::new(Entrance {
-            crowd,
-            loops,
-            accepted: Cell::new(0),
-            refused: Cell::new(0),
-            crowded: Warnings::default(),
-        })
-    }
-
-    /// How many were accepted.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.accepted.get()
-    }
-
-    /// How many were let go at once.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.get()
+        Rc::new(Entrance { crowd, loops, crowded: Warnings::default() })
     }
 
     /// Accepts clients for ever.
@@ -77,17 +52,7 @@ impl Entrance {
             self.crowd.room().await;
             match door.accept() {
                 Ok(stream) => self.welcome(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Err(error) = door.ready().await {
-                        tracing::warn!(%error, "waiting for clients failed; it goes on in a moment");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a client; trying again in a moment");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+                Err(error) => door.wait_after(error).await,
             }
         }
     }
@@ -95,16 +60,13 @@ impl Entrance {
     /// Hands a client to its loop, or lets it go.
     fn welcome(&self, stream: OwnedFd) {
         let Some(place) = self.crowd.admit() else {
-            self.refused.set(self.refused.get() + 1);
             if let Some(suppressed) = self.crowded.admit() {
                 let open = self.crowd.open();
                 tracing::warn!(open, suppressed, "too many clients: one was let go");
             }
             return;
         };
-        let number = self.accepted.get() + 1;
-        self.accepted.set(number);
-        let newcomer = Newcomer { number, stream, place };
+        let newcomer = Newcomer { number: self.crowd.stats().accepted, stream, place };
         if self.loops[newcomer.place.at()].try_send(newcomer).is_err() {
             tracing::error!("an event loop is gone, and a client with it");
         }

@@ -8,12 +8,14 @@
 //! Absent on purpose: changing the list while it is served.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use quod::Image;
 use quod_storage::{AnyRange, LoopFile};
 
 use super::export::Export;
 use super::options::ExportOptions;
+use super::tally::{Scribe, Tally};
 
 /// An image as it is served: every event loop of the server uses it.
 pub type Disk = Image<AnyRange<LoopFile>>;
@@ -31,15 +33,18 @@ pub struct NameTaken {
 pub(crate) struct Offer {
     pub(crate) image: Disk,
     pub(crate) options: ExportOptions,
+    /// What each event loop does for it.
+    pub(crate) tallies: Vec<Arc<Tally>>,
 }
 
 /// The exports of a server.
 pub(crate) struct Exports(Vec<Rc<Export>>);
 
 impl Exports {
-    pub(crate) fn new(offers: Vec<Offer>) -> Self {
-        let exports = offers.into_iter().map(|Offer { image, options }| {
-            Export::new(image, options.name, options.description, options.read_only)
+    /// Those of the event loop `at`.
+    pub(crate) fn new(at: usize, offers: Vec<Offer>) -> Self {
+        let exports = offers.into_iter().map(|Offer { image, options, tallies }| {
+            Export::new(image, options, Scribe::of(Arc::clone(&tallies[at])))
         });
         Exports(exports.collect())
     }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use compio::runtime::fd::PollFd;
+use compio::time::sleep;
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::{
     set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_nodelay,
@@ -30,6 +31,8 @@ use super::socket::{BindError, BoundSocket};
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How often it asks then.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// How long to wait before accepting again when the system has run out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often in vain before the connection is given up.
 const KEEPALIVE_TRIES: u32 = 6;
 
@@ -160,9 +163,21 @@ impl Door {
         Ok(stream)
     }
 
-    /// Waits until [`accept`](Door::accept) is worth trying. May be dropped at any time.
-    pub(crate) async fn ready(&self) -> io::Result<()> {
-        self.socket.accept_ready().await
+    /// Waits until [`accept`](Door::accept), which has failed so, is worth another try. May be dropped at any time.
+    pub(crate) async fn wait_after(&self, failed: io::Error) {
+        match failed.kind() {
+            io::ErrorKind::WouldBlock => {
+                if let Err(error) = self.socket.accept_ready().await {
+                    tracing::warn!(%error, "waiting for clients failed; it goes on in a moment");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+            io::ErrorKind::ConnectionAborted => {}
+            _ => {
+                tracing::warn!(error = %failed, "cannot accept a client; trying again in a moment");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 

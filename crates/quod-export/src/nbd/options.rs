@@ -47,6 +47,8 @@ pub struct ServerOptions {
     /// Bytes that all clients together may have in flight, in requests and replies; beside it each has 256 KiB of its
     /// own. Each thread has an equal part of them, and at least 64 MiB.
     pub memory: usize,
+    /// Measures how long each request takes, which costs it two looks at the clock.
+    pub latencies: bool,
 }
 
 impl Default for ServerOptions {
@@ -61,6 +63,7 @@ impl Default for ServerOptions {
             stall_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
             memory: 256 << 20,
+            latencies: false,
         }
     }
 }

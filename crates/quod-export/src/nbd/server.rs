@@ -26,15 +26,21 @@ use super::entrance::{Entrance, spare_files};
 use super::event_loop::EventLoop;
 use super::exports::{Disk, NameTaken, Offer};
 use super::listener::{Address, Listener};
+use super::observer::{ClientStats, Observer};
 use super::options::{ExportOptions, ServerOptions};
 use super::socket::BindError;
+use super::tally::Tally;
+use crate::metrics;
 
 /// An NBD server: what it serves, and where. The names of its sockets go when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     options: ServerOptions,
     listeners: Vec<Listener>,
+    /// Where its counters are told.
+    metrics: Option<Listener>,
     offers: Vec<Offer>,
+    crowd: Arc<Crowd>,
 }
 
 /// How a server ended.
@@ -52,7 +58,8 @@ pub struct Summary {
 impl Server {
     /// A server that listens nowhere and serves nothing yet.
     pub fn new(options: ServerOptions) -> Self {
-        Server { options, listeners: Vec::new(), offers: Vec::new() }
+        let crowd = Crowd::new(&options);
+        Server { options, listeners: Vec::new(), metrics: None, offers: Vec::new(), crowd }
     }
 
     /// Listens on a Unix socket at `path`, of mode 0600. Clients may connect from now on; they are answered once
@@ -85,6 +92,35 @@ impl Server {
         Ok(())
     }
 
+    /// Tells its counters to Prometheus by HTTP at [`PATH`](crate::metrics::PATH) on a Unix socket, as
+    /// [`bind_unix`](Server::bind_unix) does for disks. The last place that is given for this is the one.
+    ///
+    /// # Errors
+    /// As `bind_unix`.
+    pub fn bind_metrics_unix(&mut self, path: &Path) -> Result<(), BindError> {
+        self.metrics = Some(Listener::unix(path)?);
+        Ok(())
+    }
+
+    /// Tells them on a TCP address, to whoever can reach it.
+    ///
+    /// # Errors
+    /// As [`bind_tcp`](Server::bind_tcp).
+    pub fn bind_metrics_tcp(&mut self, address: SocketAddr) -> Result<(), BindError> {
+        self.metrics = Some(Listener::tcp(address)?);
+        Ok(())
+    }
+
+    /// Where it tells its counters, if it does.
+    pub fn metrics_address(&self) -> Option<&Address> {
+        self.metrics.as_ref().map(Listener::address)
+    }
+
+    /// What it does, for others to see: with the exports that it has by now.
+    pub fn observer(&self) -> Observer {
+        Observer::new(Arc::clone(&self.crowd), self.offers.clone())
+    }
+
     /// Where it listens, in the order in which that was asked for.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.listeners.iter().map(Listener::address)
@@ -102,7 +138,8 @@ impl Server {
         // libnbd gives up a server that tells more.
         let description = &mut options.description;
         description.truncate(description.floor_char_boundary(MAX_STRING));
-        self.offers.push(Offer { image, options });
+        let tallies = (0..self.options.threads.get()).map(|_| Tally::new(self.options.latencies));
+        self.offers.push(Offer { image, options, tallies: tallies.collect() });
         Ok(())
     }
 
@@ -121,8 +158,9 @@ impl Server {
     /// # Panics
     /// When the system's event queue fails.
     pub fn serve(self, shutdown: impl Future<Output = ()>) -> io::Result<Summary> {
-        let Server { options, listeners, offers } = self;
-        let crowd = Crowd::new(&options, options.max_connections.min(spare_files()));
+        let observer = self.observer();
+        let Server { options, listeners, metrics: told_at, offers, crowd } = self;
+        crowd.bound(spare_files());
         let closing = Arc::<Closing>::default();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..options.threads.get()).map(|_| async_channel::unbounded()).unzip();
@@ -160,12 +198,24 @@ impl Server {
             };
             let others: io::Result<Vec<_>> = loops.map(start).collect();
             let others = others.inspect_err(|_| closing.say())?;
+            let telling = told_at.map(|listener| {
+                let closing = &*closing;
+                let tell = move || metrics::tell(&listener, observer, closing).inspect_err(|_| closing.say());
+                thread::Builder::new().name("quod-metrics".to_owned()).spawn_scoped(scope, tell)
+            });
+            let telling = telling.transpose().inspect_err(|_| closing.say())?;
             let mut cut = first.run(lead);
             for other in others {
                 let theirs = other.join().expect("what clients cause ends their connection");
                 cut = cut.and_then(|ours| Ok(ours + theirs?));
             }
-            Ok(Summary { accepted: entrance.accepted(), refused: entrance.refused(), cut: cut? })
+            if let Some(telling) = telling {
+                // Disks were served all the same, and are to be closed.
+                let failed = |_panic| Err(io::Error::other("telling the metrics failed as it never should"));
+                cut = cut.and_then(|cut| telling.join().unwrap_or_else(failed).map(|()| cut));
+            }
+            let ClientStats { accepted, refused, .. } = crowd.stats();
+            Ok(Summary { accepted, refused, cut: cut? })
         })
     }
 }

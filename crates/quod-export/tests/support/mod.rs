@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use event_listener::Event;
 use quod::{CreateOptions, Image, OpenOptions, block_on};
-use quod_export::nbd::{Disk, ExportOptions, Server, ServerOptions, Summary};
+use quod_export::nbd::{Disk, ExportOptions, Observer, Server, ServerOptions, Summary};
 use quod_nbd::*;
 use quod_storage::{Access, LoopOpener};
 use tempfile::TempDir;
@@ -74,6 +74,7 @@ pub struct Served {
     /// Of the first export.
     pub image: Disk,
     others: Vec<Disk>,
+    pub observer: Observer,
     stop: Arc<Event>,
     thread: Option<JoinHandle<Summary>>,
 }
@@ -100,10 +101,10 @@ impl Served {
         });
         let image = images.next().expect("there is an export");
         let others = images.collect();
-        let stop = Arc::new(Event::new());
+        let (observer, stop) = (server.observer(), Arc::new(Event::new()));
         let stopped = stop.listen();
         let thread = std::thread::spawn(move || server.serve(stopped).unwrap());
-        Served { directory, socket, image, others, stop, thread: Some(thread) }
+        Served { directory, socket, image, others, observer, stop, thread: Some(thread) }
     }
 
     /// A client that has greeted and chosen the export.

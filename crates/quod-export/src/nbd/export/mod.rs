@@ -27,6 +27,8 @@ use quod_nbd::{
 use self::offload::{Offload, Pace};
 use self::recycle::Recycler;
 use super::exports::Disk;
+use super::options::ExportOptions;
+use super::tally::Scribe;
 use super::warnings::Warnings;
 
 /// Any offset and length will do.
@@ -46,12 +48,14 @@ pub(crate) struct Export {
     pub(super) reads: Pace,
     pub(super) writes: Pace,
     pub(super) recycler: Rc<Recycler>,
+    pub(super) scribe: Rc<Scribe>,
     /// Warnings about requests that failed, by why they did: a full disk must not hide a broken one.
     pub(super) failures: RefCell<HashMap<ErrorKind, Warnings>>,
 }
 
 impl Export {
-    pub(crate) fn new(image: Disk, name: String, description: String, read_only: bool) -> Rc<Self> {
+    pub(crate) fn new(image: Disk, options: ExportOptions, scribe: Rc<Scribe>) -> Rc<Self> {
+        let ExportOptions { name, description, read_only } = options;
         Rc::new(Export {
             read_only: read_only || !image.is_writable(),
             image,
@@ -61,6 +65,7 @@ impl Export {
             reads: Pace::default(),
             writes: Pace::default(),
             recycler: Rc::default(),
+            scribe,
             failures: RefCell::default(),
         })
     }

@@ -24,11 +24,11 @@ use compio::runtime::spawn;
 use futures_lite::future::{or, try_zip, yield_now};
 use quod_nbd::{COMPACT_REQUEST_LEN, Command, EXTENDED_REQUEST_LEN, Errno, MAX_PAYLOAD, Mode, Request};
 use quod_storage::Buffer;
+use tracing::Instrument;
 
 use self::budget::{Permit, Share};
 use self::outbox::Outbox;
 use self::patience::Patience;
-use self::reply::Asked;
 use super::closing::Closing;
 use super::export::Export;
 use super::export::answer::Refusal;
@@ -66,7 +66,7 @@ impl<S: Stream> Connection<S> {
         share: Rc<Share>,
         closing: Arc<Closing>,
     ) -> Self {
-        let outbox = Outbox::new(Rc::clone(&share), Rc::clone(&export.recycler));
+        let outbox = Outbox::new(Rc::clone(&share), Rc::clone(&export.recycler), Rc::clone(&export.scribe));
         Connection { stream, export, session, share, outbox, closing }
     }
 
@@ -210,16 +210,18 @@ impl<S: Stream> Connection<S> {
     fn refuse(&self, request: Request, refusal: Refusal, permit: Permit) {
         let Request { command, flags, offset, length, .. } = request;
         tracing::debug!(?refusal, ?command, flags, offset, length, "refused a request");
-        self.outbox.ticket(Asked::by(&request, self.session.mode), permit).answer(Err(refusal));
+        self.outbox.ticket(&request, self.session.mode, permit).answer(Err(refusal));
     }
 
     /// Begins a request, and answers it too if nothing makes it wait.
     fn start(&self, request: Request, plan: Plan, permit: Permit, payload: Option<Buffer>) {
-        let ticket = self.outbox.ticket(Asked::by(&request, self.session.mode), permit);
+        let ticket = self.outbox.ticket(&request, self.session.mode, permit);
+        let Request { command, offset, length, .. } = request;
+        let span = tracing::trace_span!("request", export = self.export.name(), ?command, offset, length);
         let errand = Errand { request, is_given_up: self.outbox.is_given_up() };
         let mut work = Box::pin(Rc::clone(&self.export).perform(plan, errand, payload));
         if matches!(plan, Plan::Read(_)) && self.outbox.is_full() {
-            let outbox = Rc::clone(&self.outbox);
+            let (outbox, work) = (Rc::clone(&self.outbox), work.instrument(span));
             spawn(async move {
                 outbox.room().await;
                 ticket.answer_and_send(match outbox.is_given_up().get() {
@@ -231,10 +233,13 @@ impl<S: Stream> Connection<S> {
             return;
         }
         // The task below asks again with a waker of its own.
-        let first = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let first = span.in_scope(|| work.as_mut().poll(&mut Context::from_waker(Waker::noop())));
         match first {
             Poll::Ready(outcome) => ticket.answer(outcome),
-            Poll::Pending => spawn(async move { ticket.answer_and_send(work.await) }).detach(),
+            Poll::Pending => {
+                let work = work.instrument(span);
+                spawn(async move { ticket.answer_and_send(work.await) }).detach();
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Replies on their way to a client.
 //!
 //! Role: replies queue here in the order in which requests finish, and leave many in one call. A [`Ticket`] is the
-//! duty to answer one request.
+//! duty to answer one request; each is counted.
 //!
 //! Invariant: each request is answered once, also when the task that works on it panics; a reply holds its
 //! [`Permit`] until it has left, so what queues here is bounded by the permits of the connection.
@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 
 use event_listener::{Event, listener};
-use quod_nbd::Errno;
+use quod_nbd::{Errno, Mode, Request};
 use smallvec::SmallVec;
 
 use super::budget::{Permit, Share};
@@ -24,6 +24,7 @@ use crate::nbd::export::answer::{Outcome, Refusal};
 use crate::nbd::export::recycle::Recycler;
 use crate::nbd::fault::Fault;
 use crate::nbd::stream::Stream;
+use crate::nbd::tally::{Begun, Scribe};
 
 /// Parts of messages that are offered to the stream at a time; the system takes 1,024.
 const MAX_PARTS: usize = 256;
@@ -80,10 +81,11 @@ pub(crate) struct Outbox {
     drained: Event,
     share: Rc<Share>,
     recycler: Rc<Recycler>,
+    scribe: Rc<Scribe>,
 }
 
 impl Outbox {
-    pub(crate) fn new(share: Rc<Share>, recycler: Rc<Recycler>) -> Rc<Self> {
+    pub(crate) fn new(share: Rc<Share>, recycler: Rc<Recycler>, scribe: Rc<Scribe>) -> Rc<Self> {
         Rc::new(Outbox {
             queue: RefCell::default(),
             unanswered: Cell::new(0),
@@ -94,13 +96,15 @@ impl Outbox {
             drained: Event::new(),
             share,
             recycler,
+            scribe,
         })
     }
 
     /// Takes on the duty to answer a request.
-    pub(crate) fn ticket(self: &Rc<Self>, asked: Asked, permit: Permit) -> Ticket {
+    pub(crate) fn ticket(self: &Rc<Self>, request: &Request, mode: Mode, permit: Permit) -> Ticket {
         self.unanswered.set(self.unanswered.get() + 1);
-        Ticket { outbox: Rc::clone(self), asked, permit: Some(permit) }
+        let duty = Duty { asked: Asked::by(request, mode), begun: self.scribe.begin(request), permit };
+        Ticket { outbox: Rc::clone(self), duty: Some(duty) }
     }
 
     /// Says that no further request will come: [`send_all`](Outbox::send_all) ends once all are answered.
@@ -205,8 +209,10 @@ impl Outbox {
         }
     }
 
-    fn push(&self, asked: Asked, permit: Permit, outcome: Outcome) {
+    fn push(&self, duty: Duty, outcome: Outcome) {
+        let Duty { asked, begun, permit } = duty;
         self.unanswered.set(self.unanswered.get() - 1);
+        self.scribe.end(begun, outcome.is_ok());
         if self.abandoned.get() {
             return;
         }
@@ -256,15 +262,21 @@ impl Queue {
 /// The duty to answer one request. Dropped without an answer, which only a panic does, it answers with an I/O error.
 pub(crate) struct Ticket {
     outbox: Rc<Outbox>,
+    /// Until it is done.
+    duty: Option<Duty>,
+}
+
+struct Duty {
     asked: Asked,
-    permit: Option<Permit>,
+    begun: Begun,
+    permit: Permit,
 }
 
 impl Ticket {
     /// Queues the answer; somebody else sends it.
     pub(crate) fn answer(mut self, outcome: Outcome) {
-        if let Some(permit) = self.permit.take() {
-            self.outbox.push(self.asked, permit, outcome);
+        if let Some(duty) = self.duty.take() {
+            self.outbox.push(duty, outcome);
         }
     }
 
@@ -278,9 +290,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(permit) = self.permit.take() {
+        if let Some(duty) = self.duty.take() {
             let refusal = Refusal::new(Errno::Io, "the request failed in a way that none should");
-            self.outbox.push(self.asked, permit, Err(refusal));
+            self.outbox.push(duty, Err(refusal));
             self.outbox.changed.notify(1);
         }
     }
