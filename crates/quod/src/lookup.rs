@@ -70,10 +70,44 @@ impl Qed {
         }
     }
 
-    /// As [`lookup`](Qed::lookup), where the slice is in the cache and is sound.
+    /// As [`lookup`](Qed::lookup), where nothing has to be waited for: the slice is in the cache, or can be read at once. `None`
+    /// also where something is not sound, which [`lookup`](Qed::lookup) tells.
     #[inline]
-    pub(crate) fn lookup_here(&self, at: GuestOffset, len: u64) -> Option<Mapping> {
-        self.find(at, len)?.ok()
+    pub(crate) fn lookup_now<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Option<Mapping> {
+        match self.find(at, len) {
+            Some(found) => found.ok(),
+            // Longer ranges may lie in a table that is a hole of the file: that takes another question.
+            None if len <= self.geometry.left_in_slice(at) => self.load_now(storage, at, len),
+            None => None,
+        }
+    }
+
+    fn load_now<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Option<Mapping> {
+        let (l1, l2) = (self.geometry.l1_slice(at), self.geometry.l2_slice(at));
+        let l1_key = SliceKey { level: TableLevel::L1, index: l1.index };
+        let entry = self.cache.find(l1_key, |slice| slice.entry(l1.entry))?;
+        let Some(table) = decode_l1(entry) else { return Some(self.no_table(at, len)) };
+        if !self.valid().holds(table, self.geometry.table_clusters()) {
+            return None;
+        }
+        let slice = match self.cache.begin_load(SliceKey { level: TableLevel::L2, index: l2.index }) {
+            Begin::Resident(slice) => slice,
+            Begin::Wait(_) => return None,
+            Begin::Load(load) => {
+                let place = table.plus(l2.in_table);
+                let mut bytes = self.spares.take();
+                let read = storage.read_now(place.0, &mut bytes);
+                let slice = read?.ok().map(|()| Slice::new(load.key(), place, entries(&bytes)))?;
+                self.spares.put(bytes);
+                load.commit(slice)
+            }
+        };
+        self.map(&slice, at, len).ok()
+    }
+
+    /// What L1 says where it has no table.
+    fn no_table(&self, at: GuestOffset, len: u64) -> Mapping {
+        Mapping { entry: L2Entry::Unallocated, len: len.min(self.geometry.left_in_table(at)) }
     }
 
     fn find(&self, at: GuestOffset, len: u64) -> Option<Result<Mapping>> {
@@ -125,9 +159,7 @@ impl Qed {
         }
         match self.l2_slice(storage, at).await? {
             Some(slice) => self.map(&slice, at, len),
-            None => {
-                Ok(Mapping { entry: L2Entry::Unallocated, len: len.min(self.geometry.left_in_table(at)) })
-            }
+            None => Ok(self.no_table(at, len)),
         }
     }
 

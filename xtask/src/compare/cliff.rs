@@ -4,6 +4,7 @@
 //! the first so many tables, by fio through one NBD connection at depth 16, and by `quod bench` without one. Beside it a
 //! qcow2 image of the same size, with preallocated metadata.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -15,7 +16,7 @@ use quod::{BlockingImage, CreateOptions};
 use super::page::{Page, Table, rate, ratio};
 use super::plot::{Curve, Plot, What};
 use super::server::Server;
-use super::{Bench, fio_rate, in_turns, output};
+use super::{Bench, fio_rate, in_turns, output, seconds};
 
 const TABLES: u64 = 4000;
 /// Guest bytes under one table of the default geometry.
@@ -28,6 +29,10 @@ const CACHE_BYTES: &str = "13107200";
 /// Where the header says where the L1 table is.
 const L1_OFFSET_AT: u64 = 40;
 const SECONDS: u64 = 2;
+/// Of a measurement without a server.
+const READS: u64 = 1_000_000;
+/// Seconds that a miss may cost above the bare read of its slice.
+const MISS_TARGET: f64 = 700e-9;
 
 const FEW: u64 = 40;
 const MANY: u64 = 400;
@@ -36,7 +41,7 @@ const CURVE: [u64; 9] = [10, FEW, 50, 64, 100, 200, MANY, 1000, TABLES];
 pub(super) fn run(bench: &Bench) -> Result<Page> {
     let directory = tempfile::Builder::new().prefix("cliff").tempdir_in(&bench.memory)?;
     let (qed, qcow2) = (directory.path().join("cliff.qed"), directory.path().join("cliff.qcow2"));
-    make_image(&qed).context("the QED image")?;
+    let tables_at = make_image(&qed).context("the QED image")?;
     let mut create = Command::new("qemu-img");
     create.args(["create", "-q", "-f", "qcow2", "-o", "preallocation=metadata"]);
     output(create.arg(&qcow2).arg((TABLES * TABLE_SPAN).to_string()))?;
@@ -73,11 +78,15 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
         row.push(ratio(rates[0] / rates[1], target));
         nbd.rows.push(row);
         curves.iter_mut().zip(&rates).for_each(|(curve, rate)| curve.push((tables as f64, *rate)));
-        let found = in_turns(bench.pairs, &[()], |()| library_reads(bench, &qed, tables))?;
-        alone.push((tables, found[0]));
+        let missed = Cell::new(0.0);
+        let found = in_turns(bench.pairs, &[()], |()| library_reads(bench, &qed, tables, &missed))?;
+        alone.push(Alone { tables, rate: found[0], missed: missed.get() });
     }
-    let few = alone.iter().find(|(tables, _)| *tables == FEW).map_or(f64::NAN, |(_, rate)| *rate);
-    for (tables, found) in alone {
+    let over = |tables| alone.iter().find(|one| one.tables == tables).context("one of the curve");
+    let (few, many) = (over(FEW)?, over(MANY)?);
+    let miss = miss(bench, &qed, tables_at, few, many)?;
+    let few = few.rate;
+    for Alone { tables, rate: found, .. } in alone {
         let target = match tables {
             50 => Some(0.9),
             MANY => Some(0.5),
@@ -96,7 +105,7 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
              50 tables. qemu-storage-daemon has its defaults. fio reads through one NBD connection at depth 16 for {SECONDS} \
              seconds; `quod bench --random` reads without a server, and begins with an empty cache."
         ),
-        tables: vec![nbd, library],
+        tables: vec![nbd, library, miss],
         plots: vec![Plot {
             name: "cliff",
             title: "Random reads of 4 KiB through NBD, by working set".into(),
@@ -105,16 +114,58 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     })
 }
 
-fn library_reads(bench: &Bench, image: &Path, tables: u64) -> Result<f64> {
-    let mut command = Command::new(&bench.quod);
-    command.args(["bench", "-f", "qed", "--output", "json", "--threads", "1", "--cache-size", CACHE_BYTES]);
-    command.args(["-c", "1000000", "--random", "1", "--span", &(tables * TABLE_SPAN).to_string()]);
-    let told: serde_json::Value = serde_json::from_str(&output(command.arg(image))?)?;
-    told["operations-per-second"].as_f64().with_context(|| format!("no rate in {told}"))
+/// Reads without a server.
+struct Alone {
+    tables: u64,
+    rate: f64,
+    /// Slices that were loaded for a read.
+    missed: f64,
 }
 
-/// Tables first, then data that are holes.
-fn make_image(image: &Path) -> Result<()> {
+fn library_reads(bench: &Bench, image: &Path, tables: u64, missed: &Cell<f64>) -> Result<f64> {
+    let mut command = Command::new(&bench.quod);
+    command.args(["bench", "-f", "qed", "--output", "json", "--threads", "1", "--cache-size", CACHE_BYTES]);
+    command.args(["-c", &READS.to_string(), "--random", "1", "--span", &(tables * TABLE_SPAN).to_string()]);
+    let told: serde_json::Value = serde_json::from_str(&output(command.arg(image))?)?;
+    let figure = |figure: &serde_json::Value| figure.as_f64().with_context(|| format!("no figure in {told}"));
+    missed.set(figure(&told["cache"]["misses"])? / READS as f64);
+    figure(&told["operations-per-second"])
+}
+
+/// What a miss costs more than a hit, beside a bare read of the slice.
+fn miss(bench: &Bench, image: &Path, tables_at: u64, few: &Alone, many: &Alone) -> Result<Table> {
+    let slice = (TABLE_BYTES / 64).to_string();
+    let bare = in_turns(bench.pairs, &[()], |()| {
+        let mut command = Command::new(&bench.bare);
+        command.args(["reads", "--random", "--threads", "1", "--buffers", "1", "--size", &slice]);
+        command.args(["--count", &READS.to_string(), "--offset", &tables_at.to_string()]);
+        command.args(["--length", &(MANY * TABLE_BYTES).to_string()]);
+        Ok(seconds(command.arg(image))? / READS as f64)
+    })?;
+    let missed = many.missed - few.missed;
+    let more = (many.rate.recip() - few.rate.recip()) / missed;
+    let nanoseconds = |seconds: f64| format!("{:.0}", seconds * 1e9);
+    let above = more - bare[0];
+    let met = if above <= MISS_TARGET { "met" } else { "**not met**" };
+    let mut table = Table::new("What a miss costs, `quod bench`", &["what", "nanoseconds"]);
+    table.rows = vec![
+        vec![format!("a read over {FEW} tables"), nanoseconds(few.rate.recip())],
+        vec![format!("a read over {MANY} tables"), nanoseconds(many.rate.recip())],
+        vec![
+            format!("{:.0} % of those miss; a miss costs more than a hit", missed * 100.0),
+            nanoseconds(more),
+        ],
+        vec!["a bare read of a slice, at random".into(), nanoseconds(bare[0])],
+        vec![
+            "a miss above that".into(),
+            format!("{} (target {} at most: {met})", nanoseconds(above), nanoseconds(MISS_TARGET)),
+        ],
+    ];
+    Ok(table)
+}
+
+/// Tables first, then data that are holes; where the tables begin.
+fn make_image(image: &Path) -> Result<u64> {
     BlockingImage::create(image, &CreateOptions::new(TABLES * TABLE_SPAN))?;
     let file = File::options().read(true).write(true).open(image)?;
     let mut l1_at = [0; 8];
@@ -130,5 +181,5 @@ fn make_image(image: &Path) -> Result<()> {
         file.write_all_at(&entries, at)?;
         file.write_all_at(&at.to_le_bytes(), l1_at + table * 8)?;
     }
-    Ok(())
+    Ok(tables_at)
 }

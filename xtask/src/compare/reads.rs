@@ -15,6 +15,8 @@ const BLOCK: u64 = 4096;
 const READS: u64 = SIZE / BLOCK;
 /// Past the page cache.
 const DIRECT_READS: u64 = 100_000;
+/// Threads that read what is in it.
+const THREADS: [u64; 3] = [1, 2, 4];
 /// Requests in flight, past it.
 const DEPTHS: [u64; 5] = [1, 4, 16, 64, 128];
 
@@ -44,7 +46,9 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
         make_full_image(&image, SIZE)?;
         // What is still on its way to the disk is nobody's.
         output(&mut Command::new("sync"))?;
-        page.tables.push(cached(bench, name, &image)?);
+        let (table, plot) = cached(bench, name, &image)?;
+        page.tables.push(table);
+        page.plots.extend(plot);
         if name == "ext4" {
             let (table, plot) = direct(bench, &image)?;
             page.tables.push(table);
@@ -54,15 +58,11 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     Ok(page)
 }
 
-fn cached(bench: &Bench, place: &str, image: &Path) -> Result<Table> {
-    let all = [
-        Who::Quod { threads: 1 },
-        Who::Quod { threads: 2 },
-        Who::Qemu { aio: "threads" },
-        Who::Qemu { aio: "io_uring" },
-        Who::Bare { threads: 1 },
-        Who::Bare { threads: 2 },
-    ];
+fn cached(bench: &Bench, place: &'static str, image: &Path) -> Result<(Table, Option<Plot>)> {
+    let mut all = vec![Who::Qemu { aio: "threads" }, Who::Qemu { aio: "io_uring" }];
+    for threads in THREADS {
+        all.extend([Who::Quod { threads }, Who::Bare { threads }]);
+    }
     let file = std::fs::metadata(image)?.len();
     let measure = |who: &Who| {
         let mut command = match who {
@@ -92,7 +92,7 @@ fn cached(bench: &Bench, place: &str, image: &Path) -> Result<Table> {
         Ok(READS as f64 / seconds(command.args([count, &READS.to_string()]).arg(image))?)
     };
     let rates = in_turns(bench.pairs, &all, measure)?;
-    let [one, two, threads, io_uring, bare, bare_two] = rates[..] else { unreachable!("one each") };
+    let [threads, io_uring, one, bare, two, bare_two, ..] = rates[..] else { unreachable!("one each") };
     let peer = threads.max(io_uring);
     let mut table =
         Table::new(format!("Cached, {place}"), &["who", "reads a second", "quod is so many times as fast"]);
@@ -110,7 +110,16 @@ fn cached(bench: &Bench, place: &str, image: &Path) -> Result<Table> {
             ratio((two / one) / (bare_two / bare), Some(0.85)),
         ],
     ];
-    Ok(table)
+    let curve = |first: usize| {
+        let rates = rates[first..].iter().step_by(2);
+        THREADS.iter().zip(rates).map(|(threads, rate)| (*threads as f64, *rate)).collect()
+    };
+    let curves =
+        vec![Curve { name: "quod", points: curve(2) }, Curve { name: "bare loop", points: curve(3) }];
+    let what = What::Curves { x: "threads", curves };
+    let title = "Reads of 4 KiB out of the page cache, tmpfs".into();
+    // The curves are the same on both, and one shows them.
+    Ok((table, (place == "tmpfs").then_some(Plot { name: "reads-threads", title, what })))
 }
 
 fn direct(bench: &Bench, image: &Path) -> Result<(Table, Plot)> {

@@ -74,7 +74,10 @@ impl Directory {
         let taken = self.find(slice.owned_key(), |_| ()).is_some();
         assert!(!taken, "a slice is evicted before another takes its place");
         let slot = self.slot(slice.owned_key());
-        slice.next().store(slot.load_full());
+        // A store costs a look at what every thread is reading, and most lists are empty.
+        if let Some(next) = slot.load_full() {
+            slice.next().store(Some(next));
+        }
         slot.store(Some(slice));
         self.slices.fetch_add(1, Relaxed);
     }

@@ -146,10 +146,7 @@ impl TableCache {
                 self.counters.load_shared();
                 trace!(?key, "table cache load shared");
             }
-            Begin::Load(_) => {
-                self.counters.miss();
-                trace!(?key, "table cache miss");
-            }
+            Begin::Load(_) => trace!(?key, "table cache miss"),
         }
         begin
     }
@@ -159,12 +156,19 @@ impl TableCache {
     pub fn commit(&self, slice: Slice) -> Pinned {
         // Allocated outside the lock.
         let slice = Arc::new(slice.of_image(self.image));
-        self.commit_under(self.pool.lock(), slice)
+        let structure = self.pool.lock();
+        let first = self.pin_silently(slice.key());
+        self.commit_under(structure, first, slice)
     }
 
-    fn commit_under(&self, mut structure: MutexGuard<'_, Structure>, slice: Arc<Slice>) -> Pinned {
+    fn commit_under(
+        &self,
+        mut structure: MutexGuard<'_, Structure>,
+        first: Option<Pinned>,
+        slice: Arc<Slice>,
+    ) -> Pinned {
         let key = slice.key();
-        if let Some(first) = self.pin_silently(key) {
+        if let Some(first) = first {
             drop(structure);
             trace!(?key, "table cache commit came second");
             return first;
@@ -225,6 +229,11 @@ pub struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// Which slice is to be loaded.
+    pub fn key(&self) -> SliceKey {
+        self.key
+    }
+
     /// Makes the slice resident and wakes who waits for it. First commit wins: when another one came in by another
     /// road, that one is returned.
     ///
@@ -235,10 +244,12 @@ impl Load<'_> {
         let (cache, slice) = (self.cache, Arc::new(slice.of_image(self.cache.image)));
         // Both under one lock: resident, and loading no more.
         let mut structure = cache.pool.lock();
-        let _ended = self.end(&mut structure);
+        let ended = self.end(&mut structure);
         mem::forget(self);
-        // What came first is pinned by the load, and stays.
-        cache.commit_under(structure, slice)
+        cache.counters.miss();
+        // What came in since the load began is pinned by it, and stays.
+        let first = ended.loading.as_ref().and_then(|loading| loading.first.clone());
+        cache.commit_under(structure, first, slice)
     }
 
     fn end(&self, structure: &mut Structure) -> Ended {

@@ -21,7 +21,7 @@ const SHARED: usize = STRIPES - 1;
 pub struct Stats {
     /// Look-ups that found their slice, to read it or to pin it.
     pub hits: u64,
-    /// Look-ups that went on to read their slice from the file.
+    /// Look-ups that read their slice from the file.
     pub misses: u64,
     /// Waits for another's read of the same slice.
     pub loads_shared: u64,

@@ -1,4 +1,4 @@
-//! The system calls of reads of a file, one block after the other.
+//! The system calls of reads of a file, one block after the other or drawn.
 //!
 //! Absent on purpose: finding anything.
 
@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 /// What to read.
 #[derive(Args)]
@@ -32,6 +34,9 @@ pub(crate) struct Arguments {
     /// Bytes from there on; the next block after the last is the first
     #[arg(long)]
     length: u64,
+    /// Draw the blocks
+    #[arg(long)]
+    random: bool,
     file: PathBuf,
 }
 
@@ -41,13 +46,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let work = || -> Result<()> {
         let mut blocks = vec![vec![0; arguments.size as usize]; arguments.buffers as usize];
         let mut turns = (0..blocks.len()).cycle();
+        let mut rng = SmallRng::seed_from_u64(1);
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(turn) = turns.next().filter(|_| number < arguments.count) else { return Ok(()) };
-            file.read_exact_at(
-                &mut blocks[turn],
-                arguments.offset + number * arguments.size % arguments.length,
-            )?;
+            let block = match arguments.random {
+                true => rng.random_range(0..arguments.length / arguments.size),
+                false => number,
+            };
+            let inside = block * arguments.size % arguments.length;
+            file.read_exact_at(&mut blocks[turn], arguments.offset + inside)?;
         }
     };
     let began = Instant::now();

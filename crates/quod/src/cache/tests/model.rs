@@ -84,6 +84,7 @@ impl<'a> Model<'a> {
             Step::BeginLoad(key) => self.begin_load(key),
             Step::CommitLoad(at) => {
                 if let Some(load) = take(&mut self.loads, at) {
+                    self.stats.misses += 1;
                     self.commit(load.key, |slice| load.commit(slice));
                 }
             }
@@ -111,7 +112,6 @@ impl<'a> Model<'a> {
             }
             Begin::Load(load) => {
                 assert!(!is_loading && !self.here.contains_key(&plain(key)));
-                self.stats.misses += 1;
                 self.loads.push(load);
             }
         }
