@@ -401,6 +401,6 @@ fn a_slice_that_a_dropped_write_has_left_behind_is_let_go_once_it_is_settled() {
             opener.gate.open();
             write(&image, (i << 21) + 4096, &[3; 4096]);
         }
-        assert_eq!(image.cache_stats().pinned, 0, "{backing:?}");
+        assert_eq!(image.cache_stats().kept, 0, "{backing:?}");
     }
 }

@@ -210,7 +210,7 @@ fn slices_of_a_small_cache_are_not_kept_past_a_quarter_of_it() {
     for i in 0..16 {
         write(&disk.image, i * SPAN, &[1; 4096]);
         // A quarter is one slice: full, from the first write on, and each write makes a link and an entry.
-        assert_eq!(disk.image.cache_stats().pinned, 2);
+        assert_eq!(disk.image.cache_stats().kept, 2);
     }
     close(disk.image);
     assert_clean(&disk.opener, Path::new(DISK));
@@ -223,7 +223,7 @@ fn maintenance_brings_what_is_pending_to_the_file() {
     write(&disk.image, 0, &[1; 4096]);
     block_on(disk.image.maintain()).unwrap();
     assert!(disk.entry(0) > 1);
-    assert_eq!(disk.image.cache_stats().pinned, 0);
+    assert_eq!(disk.image.cache_stats().kept, 0);
 }
 
 #[test]
@@ -412,7 +412,7 @@ fn a_batch_whose_leader_is_dropped_is_carried_on_by_who_waits() {
             let place = SHAPE.l2(&file, at / SPAN).start + at % SPAN / 4096 * 8;
             assert!(entry(&file, place) > 1, "dropped at step {stop}");
         }
-        assert_eq!(image.cache_stats().pinned, 0);
+        assert_eq!(image.cache_stats().kept, 0);
     }
 }
 

@@ -78,11 +78,15 @@ const OF_EXPORTS: &[Metric<ExportStats>] = &[
     counter("cache_shared_loads", "Waits for another's read of the same slice.", |export| {
         export.image.cache.loads_shared
     }),
-    counter("cache_evictions", "Slices that had to go from the table cache.", |export| {
+    counter("cache_evictions", "Slices that had to go for others of this export.", |export| {
         export.image.cache.evictions
     }),
-    gauge("cache_pinned", "Slices that are pinned in the table cache.", |export| export.image.cache.pinned),
-    bytes("cache", "Memory that the table cache takes.", |export| export.image.cache.bytes),
+    gauge("cache_kept", "Slices that stay, since the file is owed entries of theirs.", |export| {
+        export.image.cache.kept
+    }),
+    bytes("cache", "Memory that the export's part of the table cache takes.", |export| {
+        export.image.cache.bytes
+    }),
     counter("clusters_allocated", "Clusters taken at the end of the file.", |export| {
         export.image.clusters_allocated
     }),

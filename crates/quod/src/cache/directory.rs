@@ -26,6 +26,9 @@ const SLOT_BITS: std::ops::RangeInclusive<u32> = 4..=21;
 /// 2 to the 64th, divided by the golden ratio: multiples of it lie far apart.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Multiples of it lie far apart, too: the slices of one image lie elsewhere than those of the next.
+const APART: u64 = 0xd134_2543_de82_ef95;
+
 /// All resident slices, by key.
 pub(super) struct Directory {
     slots: Box<[Link]>,
@@ -48,7 +51,8 @@ impl Directory {
     #[inline]
     fn slot(&self, OwnedKey { image, key }: OwnedKey) -> &Link {
         let number = key.index << 1 | u64::from(key.level == TableLevel::L1);
-        let slot = number.wrapping_add(image).wrapping_mul(SPREAD) >> (u64::BITS - self.slot_bits);
+        let slot = (number.wrapping_add((image as u64).wrapping_mul(APART))).wrapping_mul(SPREAD)
+            >> (u64::BITS - self.slot_bits);
         &self.slots[slot as usize]
     }
 

@@ -99,7 +99,7 @@ impl Clock {
     }
 
     /// Takes out whatever belongs to an image that is gone, pinned or not.
-    pub(super) fn remove_all_of(&mut self, image: u64) -> Vec<Arc<Slice>> {
+    pub(super) fn remove_all_of(&mut self, image: usize) -> Vec<Arc<Slice>> {
         let mut gone = Vec::new();
         for queue in [&mut self.fresh, &mut self.trial, &mut self.clock] {
             let of_it = |slice: &Arc<Slice>| slice.owned_key().image == image;

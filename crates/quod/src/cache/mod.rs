@@ -62,7 +62,7 @@ use crate::sync::{EventListener, MutexGuard};
 pub struct TableCache {
     pool: Arc<SlicePool>,
     /// The number of the image in the pool.
-    image: u64,
+    image: usize,
     counters: Counters,
     /// Slices that the budget says nothing about, since the file is owed entries of theirs.
     pub(crate) kept: Kept,
@@ -185,15 +185,10 @@ impl TableCache {
         pinned
     }
 
-    /// What happened so far, and what is held now. Looks at every slice of the pool, under its lock.
+    /// What happened so far, and what is held now.
     pub fn stats(&self) -> Stats {
-        let structure = self.pool.lock();
-        let mut stats = Stats { bytes: size_of::<TableCache>() as u64, ..self.counters.sum() };
-        for slice in structure.clock.slices().filter(|slice| slice.owned_key().image == self.image) {
-            stats.bytes += slice.bytes() as u64;
-            stats.pinned += u64::from(slice.is_pinned());
-        }
-        stats
+        let bytes = self.pool.lock().bytes_of(self.image) as u64;
+        Stats { bytes, kept: self.kept.len() as u64, ..self.counters.sum() }
     }
 
     /// All slices of this image that are resident now.

@@ -5,7 +5,8 @@
 //!
 //! Invariants: a resident slice is in the directory and in exactly one queue of the policy; an evicted slice is in neither
 //! and can no longer be pinned; bytes exceed the budget only while the slices that eviction meets are pinned. No two
-//! images ever had the same number. [`SlicePool::validate`] holds the structure against them.
+//! images have one number, and whoever gets that of one that is gone finds nothing of it. [`SlicePool::validate`] holds the
+//! structure against them.
 //!
 //! Absent on purpose: I/O, and whatever concerns one image (`mod.rs`).
 
@@ -21,22 +22,17 @@ use super::evict::Clock;
 use super::slot::OwnedKey;
 use super::{Pinned, Slice, TableCache};
 use crate::geometry::SLICE_BYTES;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Event, Mutex, MutexGuard};
 
 /// What may be kept for entries that the file is owed is one part in so many of the budget.
 const KEPT_SHARE: usize = 4;
-
-/// Multiples of it lie far apart, so that the slices of images fall on different places of the directory.
-const APART: u64 = 0xd134_2543_de82_ef95;
 
 /// Memory for slices, shared by the table caches of one image's chain or of many images.
 pub struct SlicePool {
     pub(super) directory: Directory,
     pub(super) structure: Mutex<Structure>,
     pub(super) budget: usize,
-    /// Images that had a cache here so far.
-    images: AtomicU64,
     /// Images that may have slices kept here now.
     keepers: AtomicUsize,
 }
@@ -46,6 +42,8 @@ pub(super) struct Structure {
     pub(super) loading: HashMap<OwnedKey, Loading, RandomState>,
     pub(super) clock: Clock,
     bytes: usize,
+    /// What is each image's of that; `None` where a number is free.
+    images: Vec<Option<usize>>,
     /// The last commit left the budget exceeded, since what it met was pinned.
     all_pinned: bool,
 }
@@ -59,6 +57,23 @@ pub(super) struct Loading {
     pub(super) first: Option<Pinned>,
 }
 
+impl Structure {
+    /// What slices of an image take, with its cache.
+    pub(super) fn bytes_of(&self, image: usize) -> usize {
+        self.images[image].expect("who asks has a cache here")
+    }
+
+    fn count_in(&mut self, image: usize, bytes: usize) {
+        self.bytes += bytes;
+        self.images[image] = self.images[image].map(|all| all + bytes);
+    }
+
+    fn count_out(&mut self, image: usize, bytes: usize) {
+        self.bytes -= bytes;
+        self.images[image] = self.images[image].map(|all| all - bytes);
+    }
+}
+
 impl SlicePool {
     /// Makes an empty pool. `budget` is what slices, the directory and what belongs to each image may take together, in
     /// bytes. The directory is made at once: a hundredth of the budget at most, or less than 4 KiB.
@@ -70,9 +85,8 @@ impl SlicePool {
         let directory = Directory::new((budget / SLICE_BYTES as usize) as u64);
         let bytes = size_of::<SlicePool>() + directory.bytes();
         let (loading, clock) = (HashMap::default(), Clock::default());
-        let structure = Mutex::new(Structure { loading, clock, bytes, all_pinned: false });
-        let (images, keepers) = (AtomicU64::new(0), AtomicUsize::new(0));
-        SlicePool { directory, structure, budget, images, keepers }
+        let structure = Structure { loading, clock, bytes, images: Vec::new(), all_pinned: false };
+        SlicePool { directory, structure: Mutex::new(structure), budget, keepers: AtomicUsize::new(0) }
     }
 
     /// Bytes that slices may take, with all that finds them.
@@ -85,23 +99,29 @@ impl SlicePool {
         self.lock().bytes
     }
 
-    /// Counts one more image in; its number.
-    pub(super) fn enter(&self) -> u64 {
-        self.lock().bytes += size_of::<TableCache>();
-        // Odd, so that no two of them are the same.
-        self.images.fetch_add(1, Ordering::Relaxed).wrapping_mul(APART)
+    /// Counts one more image in; its number, which no other has meanwhile.
+    pub(super) fn enter(&self) -> usize {
+        let mut structure = self.lock();
+        let free = structure.images.iter().position(Option::is_none);
+        let image = free.unwrap_or_else(|| {
+            structure.images.push(None);
+            structure.images.len() - 1
+        });
+        structure.images[image] = Some(0);
+        structure.count_in(image, size_of::<TableCache>());
+        image
     }
 
     /// Lets all slices of an image go that has no cache here any more. Who has one pinned keeps a copy that nobody finds.
-    pub(super) fn leave(&self, image: u64) {
+    pub(super) fn leave(&self, image: usize) {
         // Poisoned: whoever asks next panics, and nobody is misled by what is left here.
         let Ok(mut structure) = self.structure.lock() else { return };
         let gone = structure.clock.remove_all_of(image);
         for slice in &gone {
             self.directory.remove(slice.owned_key());
-            structure.bytes -= slice.bytes();
         }
-        structure.bytes -= size_of::<TableCache>();
+        structure.bytes -= structure.bytes_of(image);
+        structure.images[image] = None;
         drop(structure);
         // Memory is given back outside the lock.
         drop(gone);
@@ -110,7 +130,7 @@ impl SlicePool {
     /// Takes in a slice that is not here, and makes room. Returns what went, to be dropped outside the lock.
     pub(super) fn admit(&self, structure: &mut Structure, slice: &Arc<Slice>) -> SmallVec<[Arc<Slice>; 2]> {
         self.directory.insert(Arc::clone(slice));
-        structure.bytes += slice.bytes();
+        structure.count_in(slice.owned_key().image, slice.bytes());
         structure.clock.admit(Arc::clone(slice));
         if let Some(loading) = structure.loading.get_mut(&slice.owned_key()) {
             loading.first = Pinned::try_new(slice);
@@ -119,7 +139,7 @@ impl SlicePool {
         while structure.bytes > self.budget {
             let Some(slice) = structure.clock.evict() else { break };
             self.directory.remove(slice.owned_key());
-            structure.bytes -= slice.bytes();
+            structure.count_out(slice.owned_key().image, slice.bytes());
             evicted.push(slice);
         }
         structure.all_pinned = structure.bytes > self.budget;
@@ -138,20 +158,23 @@ impl SlicePool {
     pub(super) fn validate(&self) {
         let structure = self.lock();
         let mut slices = 0;
-        let mut held = size_of::<SlicePool>() + self.directory.bytes();
+        let has_cache = |image: &Option<usize>| image.map(|_| size_of::<TableCache>());
+        let mut held: Vec<_> = structure.images.iter().map(has_cache).collect();
         for slice in structure.clock.slices() {
             let key = slice.owned_key();
             assert!(!slice.is_evicted(), "{key:?} is queued and evicted");
             let same = self.directory.find(key, |found| Arc::ptr_eq(found, slice));
             assert_eq!(same, Some(true), "{key:?} is queued, and the directory has another or none");
             assert!(!structure.clock.remembers(key), "{key:?} is here, and remembered as gone");
-            held += slice.bytes();
+            let held = held[key.image].as_mut();
+            *held.expect("the image of a slice has a cache") += slice.bytes();
             slices += 1;
         }
         assert_eq!(slices, self.directory.len(), "slices in the directory and in the queues");
-        let caches = structure.bytes.checked_sub(held);
-        let whole_caches = caches.is_some_and(|bytes| bytes.is_multiple_of(size_of::<TableCache>()));
-        assert!(whole_caches, "{held} bytes held without caches, and {} counted", structure.bytes);
+        assert_eq!(held, structure.images, "bytes held and bytes counted, for each image");
+        let held: usize = held.into_iter().flatten().sum();
+        let own = size_of::<SlicePool>() + self.directory.bytes();
+        assert_eq!(own + held, structure.bytes, "bytes held and bytes counted");
         assert!(
             structure.bytes <= self.budget || structure.all_pinned || slices == 0,
             "the last commit left unpinned slices over the budget"

@@ -49,13 +49,13 @@ pub struct SliceKey {
 /// A slice of one of the images of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OwnedKey {
-    pub(super) image: u64,
+    pub(super) image: usize,
     pub(super) key: SliceKey,
 }
 
 /// A slice of a table.
 pub struct Slice {
-    image: u64,
+    image: usize,
     key: SliceKey,
     at: FileOffset,
     entries: Box<[AtomicU64]>,
@@ -82,7 +82,7 @@ impl Slice {
     }
 
     /// The same, of that image of the pool that it comes into.
-    pub(super) fn of_image(self, image: u64) -> Self {
+    pub(super) fn of_image(self, image: usize) -> Self {
         Slice { image, ..self }
     }
 

@@ -27,8 +27,8 @@ pub struct Stats {
     pub loads_shared: u64,
     /// Slices, of this image or another in the pool, that had to go for one of this image.
     pub evictions: u64,
-    /// Slices of this image that are pinned now.
-    pub pinned: u64,
+    /// Slices that are kept now, since the file is owed entries of theirs.
+    pub kept: u64,
     /// Bytes that slices of this image take now, with what the cache of one image takes.
     pub bytes: u64,
 }
@@ -74,7 +74,7 @@ impl Counters {
             misses: sum(|stripe| &stripe.misses),
             loads_shared: sum(|stripe| &stripe.loads_shared),
             evictions: sum(|stripe| &stripe.evictions),
-            pinned: 0,
+            kept: 0,
             bytes: 0,
         }
     }

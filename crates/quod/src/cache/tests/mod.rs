@@ -80,3 +80,8 @@ fn load(cache: &TableCache, key: SliceKey) -> Load<'_> {
 fn read_in(cache: &TableCache, key: SliceKey, value: u64) -> Pinned {
     load(cache, key).commit(slice(key, value))
 }
+
+/// How many slices are pinned.
+fn pinned(cache: &TableCache) -> usize {
+    cache.resident().iter().filter(|slice| slice.is_pinned()).count()
+}

@@ -165,8 +165,8 @@ impl<'a> Model<'a> {
         assert_eq!(residents(cache), self.here.len());
         let stats = cache.stats();
         let held = |key: &SliceKey| self.is_held(*key) || self.is_overtaken(*key);
-        let pinned = (0..KEYS).flat_map(|index| [l1(index), l2(index)]).filter(held).count();
-        self.stats.pinned = pinned as u64;
+        let pins = (0..KEYS).flat_map(|index| [l1(index), l2(index)]).filter(held).count();
+        assert_eq!(pinned(cache), pins);
         self.stats.bytes = stats.bytes;
         assert_eq!(stats, self.stats);
     }
