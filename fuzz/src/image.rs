@@ -8,7 +8,9 @@
 use std::path::Path;
 
 use quod::storage::{Access, Buffer, MemoryOpener, Storage};
-use quod::{BackingPolicy, CacheBudget, CheckReport, ErrorKind, Image, OpenOptions, Repair, block_on, check, inspect};
+use quod::{
+    BackingPolicy, CacheBudget, CheckReport, ErrorKind, Image, OpenOptions, Repair, block_on, check, inspect,
+};
 
 use crate::forge::{CACHE_BYTES, DISK, File, snapshot};
 use crate::guest::{Guest, requests};

@@ -9,7 +9,9 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use quod::storage::{Access, MemoryOpener};
-use quod::{BackingPolicy, CacheBudget, ErrorKind, Format, Image, ImageInfo, OpenOptions, block_on, inspect, probe};
+use quod::{
+    BackingPolicy, CacheBudget, ErrorKind, Format, Image, ImageInfo, OpenOptions, block_on, inspect, probe,
+};
 
 use crate::forge::{CACHE_BYTES, DISK, File, snapshot};
 
@@ -71,7 +73,8 @@ fn open(
     access: Access,
     told: &mut Vec<String>,
 ) {
-    let options = OpenOptions { format, backing, cache: CacheBudget::Own(CACHE_BYTES), ..OpenOptions::new(access) };
+    let options =
+        OpenOptions { format, backing, cache: CacheBudget::Own(CACHE_BYTES), ..OpenOptions::new(access) };
     let opened = block_on(Image::open(opener, Path::new(DISK), &options));
     if let Ok(image) = &opened {
         assert!(

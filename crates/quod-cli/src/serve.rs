@@ -115,7 +115,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUM")]
     threads: Option<NonZero<u8>>,
     /// Tell counters and latencies to Prometheus by HTTP, at /metrics, to whoever can reach HOST:PORT, or to the owner of
-    /// the Unix socket unix:PATH, or just a path with a slash in it. Port 0 is any that is free
+    /// the Unix socket unix:PATH, or of a path with a slash in it. Port 0 is any that is free
     #[arg(long, value_name = "ADDR")]
     metrics: Option<OsString>,
     /// How requests reach the kernel

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::scrape::Page;
 use common::serving::Serving;
 use common::{QUOD, Room};
 
@@ -129,7 +130,8 @@ fn a_hundred_images_under_one_budget_take_little_memory() {
     const IMAGES: usize = 100;
     let room = Room::new();
     let names: Vec<_> = (0..IMAGES).map(|number| format!("{number}.qed")).collect();
-    let mut args = vec!["-k", "s.sock", "--create", "10G", "--cache-size", "1280K"];
+    let mut args =
+        vec!["-k", "s.sock", "--metrics", "127.0.0.1:0", "--create", "10G", "--cache-size", "1280K"];
     args.extend(names.iter().map(String::as_str));
     let serving = Serving::start(&room, &args);
     for (number, name) in names.iter().enumerate() {
@@ -146,6 +148,11 @@ fn a_hundred_images_under_one_budget_take_little_memory() {
     }
     let kib = serving.status("VmHWM:");
     assert!(kib < 64 << 10, "{kib} KiB");
+    let page = Page::fetch(&serving);
+    let cached: f64 =
+        names.iter().map(|name| page.get(&format!("quod_cache_bytes{{export=\"{name}\"}}"))).sum();
+    let evicted = page.get("quod_cache_evictions_total{export=\"99.qed\"}");
+    assert!(cached <= 1280.0 * 1024.0 && evicted > 0.0, "{cached} bytes of tables, {evicted} evicted");
     serving.stop("-TERM").exits(0);
     room.quod(&["check", "99.qed"]).exits(0);
 }

@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use common::scrape::{Page, ask, connect};
+use common::scrape::{self, Page, ask, connect};
 use common::serving::Serving;
 use common::wire::{Ask, Wire};
 use common::{Room, wait_until};
@@ -241,5 +241,31 @@ fn a_request_is_a_span_where_everything_is_traced_and_nothing_elsewhere() {
         let told =
             ran.err.lines().filter(|line| line.contains(span) && line.contains("close time.busy")).count();
         assert_eq!(told, usize::from(traced), "{ran:?}");
+    }
+}
+
+#[test]
+fn who_says_no_more_is_answered_all_the_same() {
+    let room = Room::new();
+    let serving = start(&room, &["a.qed"]);
+    let mut stream = connect(&serving);
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it listens");
+    stream.shutdown(Shutdown::Write).expect("it is open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers and closes");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF\n"), "{answer}");
+    serving.stop("-TERM").exits(0);
+}
+
+/// The kernel ends what a ring waited for after the process has ended.
+#[test]
+fn the_port_is_free_once_the_server_has_ended() {
+    let room = Room::new();
+    let port = scrape::port(&start(&room, &["a.qed"]));
+    let address = format!("127.0.0.1:{port}");
+    for _ in 0..20 {
+        let serving = Serving::start(&room, &["--metrics", &address, "a.qed"]);
+        Page::fetch(&serving);
+        serving.stop("-TERM").exits(0);
     }
 }

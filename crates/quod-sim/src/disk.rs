@@ -98,6 +98,10 @@ impl Storage for SimStorage {
         self.run(Job::Read { at, into }).await.map(buffers)
     }
 
+    fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        self.world.read_now(self.file, at, into)
+    }
+
     async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {
         if at.checked_add(from.len() as u64).is_none_or(|end| end > i64::MAX as u64) {
             return Err(io::ErrorKind::FileTooLarge.into());

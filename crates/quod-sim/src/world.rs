@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -213,6 +214,22 @@ impl World {
         if let Some(delivery) = delivery {
             delivery.deliver(self);
         }
+    }
+
+    /// A read that waits for nothing, by the same odds as an operation that is over at once. Those that fail, wait.
+    pub(crate) fn read_now(&self, file: usize, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        let mut state = self.lock();
+        let may_fail =
+            state.broken.contains(&Kind::Read) || state.planned.iter().any(|(kind, _)| *kind == Kind::Read);
+        if may_fail || state.dice.u32(..1000) >= state.faults.instant {
+            return None;
+        }
+        let live = &state.files[file].live;
+        if at.checked_add(into.len() as u64).is_none_or(|end| end > live.len()) {
+            return Some(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        live.read(at, into);
+        Some(Ok(()))
     }
 
     /// A flush of the file has failed, and its future is gone: the next one fails.

@@ -23,8 +23,8 @@ use crate::{
 /// How operations reach the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aio {
-    /// As is quickest, as far as that is known: reads of what is in the page cache, and writes to it, by calls, all else by
-    /// io_uring.
+    /// As is quickest, as far as that is known: writes to the page cache by calls, and reads of what is in it where they are
+    /// asked for [at once](Storage::read_now); all else by io_uring.
     #[default]
     Auto,
     /// By blocking system calls.
@@ -118,6 +118,7 @@ impl Storage for LoopFile {
 
     fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
         match self.reads {
+            _ if self.alignment != Alignment::ANY => None,
             Way::Call => Some(calls::read_whole(&self.file, at, into)),
             Way::CallThenRing => match calls::read_cached(&self.file, at, into) {
                 Ok(true) => Some(Ok(())),

@@ -69,7 +69,8 @@ impl<S: Storage> Image<S> {
     /// A layer's table is corrupt or cannot be read.
     pub(crate) async fn resolve(&self, mut depth: usize, at: GuestOffset, mut len: u64) -> Result<Run> {
         loop {
-            let missing = match self.resolve_now(depth, at, len) {
+            let here = |_, qed: &Qed, at, len| qed.lookup_here(at, len);
+            let missing = match self.resolve_by(depth, at, len, here) {
                 Ok(run) => return Ok(run),
                 Err(missing) => missing,
             };
@@ -84,10 +85,15 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// As [`resolve`](Image::resolve), where nothing has to be waited for; the first layer that has to be, or is not sound,
-    /// otherwise.
+    /// As [`resolve`](Image::resolve), as far as `look_up` knows; the first layer of which it does not, otherwise.
     #[inline]
-    fn resolve_now(&self, depth: usize, at: GuestOffset, mut len: u64) -> Result<Run, Missing<'_>> {
+    fn resolve_by(
+        &self,
+        depth: usize,
+        at: GuestOffset,
+        mut len: u64,
+        look_up: impl Fn(usize, &Qed, GuestOffset, u64) -> Option<Mapping>,
+    ) -> Result<Run, Missing<'_>> {
         for (depth, layer) in self.layers().iter().enumerate().skip(depth) {
             let left = layer.size().saturating_sub(at.0);
             if left == 0 {
@@ -101,7 +107,7 @@ impl<S: Storage> Image<S> {
                 }
                 LayerKind::Qed(qed) => qed,
             };
-            let mapping = qed.lookup_now(self.storage(depth), at, len).ok_or(Missing { depth, qed, len })?;
+            let mapping = look_up(depth, qed, at, len).ok_or(Missing { depth, qed, len })?;
             if let Some(run) = Run::of(depth, mapping) {
                 return Ok(run);
             }
@@ -117,7 +123,8 @@ impl<S: Storage> Image<S> {
     pub(crate) fn fill_now(&self, at: GuestOffset, into: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let Ok(run) = self.resolve_now(0, at.plus(done as u64), rest.len() as u64) else { break };
+            let look_up = |depth, qed: &Qed, at, len| qed.lookup_now(self.storage(depth), at, len);
+            let Ok(run) = self.resolve_by(0, at.plus(done as u64), rest.len() as u64, look_up) else { break };
             let piece = &mut rest[..run.len as usize];
             match run.source {
                 Source::File { depth, at } => match self.read_file_now(depth, at, piece) {

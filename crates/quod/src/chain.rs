@@ -190,7 +190,10 @@ fn writer(front: &Front, looked_through: bool, options: &OpenOptions, pool: &Arc
         clusters: Default::default(),
         tables: Default::default(),
         policy,
-        pending: Pending::new(options.pending, KeptShare::of(pool)),
+        pending: Pending::new(
+            options.pending,
+            (policy == CommitPolicy::Grouped).then(|| KeptShare::of(pool)),
+        ),
         copies: Arc::new(async_lock::Semaphore::new(COPY_BUDGET)),
     }
 }

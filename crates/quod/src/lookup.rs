@@ -70,6 +70,11 @@ impl Qed {
         }
     }
 
+    /// As [`lookup`](Qed::lookup), where the slice is in the cache and is sound.
+    pub(crate) fn lookup_here(&self, at: GuestOffset, len: u64) -> Option<Mapping> {
+        self.find(at, len)?.ok()
+    }
+
     /// As [`lookup`](Qed::lookup), where nothing has to be waited for: the slice is in the cache, or can be read at once. `None`
     /// also where something is not sound, which [`lookup`](Qed::lookup) tells.
     #[inline]
@@ -85,21 +90,21 @@ impl Qed {
     fn load_now<S: Storage>(&self, storage: &S, at: GuestOffset, len: u64) -> Option<Mapping> {
         let (l1, l2) = (self.geometry.l1_slice(at), self.geometry.l2_slice(at));
         let l1_key = SliceKey { level: TableLevel::L1, index: l1.index };
-        let entry = self.cache.find(l1_key, |slice| slice.entry(l1.entry))?;
+        let entry = self.cache.peek(l1_key, |slice| slice.entry(l1.entry))?;
         let Some(table) = decode_l1(entry) else { return Some(self.no_table(at, len)) };
         if !self.valid().holds(table, self.geometry.table_clusters()) {
             return None;
         }
-        let slice = match self.cache.begin_load(SliceKey { level: TableLevel::L2, index: l2.index }) {
+        let slice = match self.cache.begin_load_now(SliceKey { level: TableLevel::L2, index: l2.index })? {
             Begin::Resident(slice) => slice,
             Begin::Wait(_) => return None,
             Begin::Load(load) => {
                 let place = table.plus(l2.in_table);
                 let mut bytes = self.spares.take();
-                let read = storage.read_now(place.0, &mut bytes);
-                let slice = read?.ok().map(|()| Slice::new(load.key(), place, entries(&bytes)))?;
+                let is_read = matches!(storage.read_now(place.0, &mut bytes), Some(Ok(())));
+                let slice = is_read.then(|| Slice::new(load.key(), place, entries(&bytes)));
                 self.spares.put(bytes);
-                load.commit(slice)
+                load.commit(slice?)
             }
         };
         self.map(&slice, at, len).ok()

@@ -21,7 +21,7 @@ use crate::turn::Turn;
 pub(crate) struct Pending {
     bounds: PendingBounds,
     /// Slices of the cache that may be kept for them.
-    share: KeptShare,
+    share: Option<KeptShare>,
     /// For one batch at a time.
     pub(crate) turn: Turn,
     state: Mutex<State>,
@@ -58,7 +58,7 @@ struct State {
 
 impl Pending {
     /// Nothing yet.
-    pub(crate) fn new(bounds: PendingBounds, share: KeptShare) -> Self {
+    pub(crate) fn new(bounds: PendingBounds, share: Option<KeptShare>) -> Self {
         let (turn, state, due) = (Turn::default(), Mutex::default(), Event::default());
         Pending { bounds, share, turn, state, due }
     }
@@ -114,7 +114,7 @@ impl Pending {
         entries > 0
             && (entries >= self.bounds.entries.div_ceil(part)
                 || bytes >= self.bounds.bytes.div_ceil(part)
-                || kept >= self.share.slices().div_ceil(part as usize))
+                || self.share.as_ref().is_some_and(|share| kept >= share.slices().div_ceil(part as usize)))
     }
 
     /// Number of the batch that must come to a good end for what is promised now; `None` when nothing is.

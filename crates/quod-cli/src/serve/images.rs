@@ -164,8 +164,9 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 
 /// Closes all, and lets go of their locks; tells what became of each.
 pub(super) fn close_all(opened: Vec<Opened>) -> Vec<(PathBuf, quod::Result<()>)> {
-    let close = |image: Opened| (image.file, quod::block_on(image.disk.close()));
-    opened.into_iter().map(close).collect()
+    let closed: Vec<_> = opened.iter().map(|image| quod::block_on(image.disk.close())).collect();
+    // All of them first: what they have in memory is given back once no image waits for it.
+    opened.into_iter().map(|image| image.file).zip(closed).collect()
 }
 
 impl Opened {

@@ -74,7 +74,7 @@ impl Stop {
     fn tell_status(&self) {
         match &*self.status() {
             Some(status) => status.tell(),
-            None => tracing::warn!("SIGUSR1: nothing is served at the moment"),
+            None => tracing::warn!(target: super::ANSWER, "SIGUSR1: nothing is served at the moment"),
         }
     }
 

@@ -44,7 +44,12 @@ pub(super) async fn answer(stream: OwnedFd, page: Rc<Page>) -> Result<(), hyper:
     };
     let service = service_fn(|request: Request<Incoming>| ready(respond(&request, &page)));
     let wire = Wire { socket, readable: None, writable: None };
-    Builder::new().keep_alive(false).max_buf_size(MOST_HEAD).serve_connection(wire, service).await
+    Builder::new()
+        .half_close(true)
+        .keep_alive(false)
+        .max_buf_size(MOST_HEAD)
+        .serve_connection(wire, service)
+        .await
 }
 
 /// What the answer is.

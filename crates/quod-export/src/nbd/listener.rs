@@ -23,7 +23,7 @@ use rustix::net::sockopt::{
     set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_nodelay,
     socket_acceptconn, socket_type,
 };
-use rustix::net::{SocketAddrUnix, SocketFlags, SocketType, accept_with, getsockname};
+use rustix::net::{Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, getsockname, shutdown};
 
 use super::socket::{BindError, BoundSocket};
 
@@ -31,10 +31,10 @@ use super::socket::{BindError, BoundSocket};
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How often it asks then.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// How long to wait before accepting again when the system has run out of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often in vain before the connection is given up.
 const KEEPALIVE_TRIES: u32 = 6;
+/// How long to wait before accepting again when the system has run out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ impl fmt::Display for Address {
 pub(crate) struct Listener {
     socket: OwnedFd,
     address: Address,
+    /// Whether its port goes with it.
+    is_ours: bool,
     /// Takes the name away when dropped.
     _name: Option<BoundSocket>,
 }
@@ -84,7 +86,7 @@ impl Listener {
     /// When the name is taken or the system says no.
     pub(crate) fn unix(path: &Path) -> Result<Self, BindError> {
         let (socket, name) = BoundSocket::bind(path)?;
-        Ok(Listener { socket, address: Address::Unix(path.to_owned()), _name: Some(name) })
+        Ok(Listener { socket, address: Address::Unix(path.to_owned()), is_ours: true, _name: Some(name) })
     }
 
     /// Listens on a TCP address; port 0 is any that is free.
@@ -97,7 +99,7 @@ impl Listener {
         let listener = TcpListener::bind(address).map_err(told)?;
         listener.set_nonblocking(true).map_err(told)?;
         let address = Address::Tcp(listener.local_addr().map_err(told)?);
-        Ok(Listener { socket: listener.into(), address, _name: None })
+        Ok(Listener { socket: listener.into(), address, is_ours: true, _name: None })
     }
 
     /// Takes over a socket that listens already.
@@ -122,7 +124,7 @@ impl Listener {
             Address::Tcp(SocketAddr::try_from(name).map_err(|_other| wrong("it is neither Unix nor TCP"))?)
         };
         ioctl_fionbio(&socket, true)?;
-        Ok(Listener { socket, address, _name: None })
+        Ok(Listener { socket, address, is_ours: false, _name: None })
     }
 
     /// Where it listens.
@@ -137,6 +139,15 @@ impl Listener {
     pub(crate) fn watch(&self) -> io::Result<Door> {
         let socket = PollFd::new(self.socket.try_clone()?)?;
         Ok(Door { socket, is_tcp: matches!(self.address, Address::Tcp(_)) })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // The kernel may keep it open for waits that its ring has yet to give up, and with it the port.
+        if self.is_ours {
+            let _gone: bool = shutdown(&self.socket, Shutdown::Both).is_err();
+        }
     }
 }
 

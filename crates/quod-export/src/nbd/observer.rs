@@ -2,7 +2,8 @@
 //!
 //! Role: an [`Observer`] adds up what all event loops have counted, beside what the engine tells of each image.
 //!
-//! Invariant: looking costs those who serve nothing but the cache lines that are read.
+//! Invariant: looking costs those who serve the cache lines that are read, and for each image four locks that are held for a
+//! moment.
 //!
 //! Absent on purpose: rates, and how any of it is told.
 

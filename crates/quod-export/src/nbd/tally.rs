@@ -38,6 +38,8 @@ pub(crate) struct Tally {
 #[derive(Debug, Default)]
 struct Requests {
     begun: AtomicU64,
+    /// Whose client had left.
+    given_up: AtomicU64,
     answered: AtomicU64,
     failed: AtomicU64,
     bytes: AtomicU64,
@@ -59,9 +61,10 @@ impl Tally {
     /// Adds requests of one kind to a sum of such.
     pub(crate) fn add_to(&self, sum: &mut RequestStats) {
         let requests = &self.requests[sum.kind as usize];
+        let given_up = requests.given_up.load(Ordering::Acquire);
         let answered = requests.answered.load(Ordering::Acquire);
         sum.answered += answered;
-        sum.in_flight += load(&requests.begun).saturating_sub(answered);
+        sum.in_flight += load(&requests.begun).saturating_sub(answered + given_up);
         sum.failed += load(&requests.failed);
         sum.bytes = sum.bytes.wrapping_add(load(&requests.bytes));
         if let Some(latencies) = &self.latencies {
@@ -104,6 +107,11 @@ impl Scribe {
         add(&self.tally.requests[kind as usize].begun, 1);
         let bytes = if kind.has_bytes() { request.length } else { 0 };
         Begun { kind, bytes, at: self.tally.latencies.as_ref().map(|_| Instant::now()) }
+    }
+
+    /// Counts it out: its client has left, and nobody is answered.
+    pub(crate) fn give_up(&self, begun: Begun) {
+        add(&self.tally.requests[begun.kind as usize].given_up, 1);
     }
 
     /// Counts its answer.
@@ -186,6 +194,17 @@ mod tests {
             RequestStats { answered: 2, failed: 1, bytes: 512, ..RequestStats::of(RequestKind::Write) };
         assert_eq!(stats(&tally, RequestKind::Write), wanted);
         assert_eq!(stats(&tally, RequestKind::Read), RequestStats::of(RequestKind::Read));
+    }
+
+    #[test]
+    fn who_leaves_is_no_error() {
+        let tally = Tally::new(true);
+        let scribe = Scribe::of(Arc::clone(&tally));
+        let begun = scribe.begin(&request(Command::Read, 512));
+        scribe.give_up(begun);
+        let read = stats(&tally, RequestKind::Read);
+        assert_eq!((read.answered, read.in_flight, read.failed, read.bytes), (0, 0, 0, 0));
+        assert_eq!(read.latencies.map(|latencies| latencies.count()), Some(0));
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //! of the cache, and what is in the clock leaves it only for slices that have shown the same.
 //!
 //! Invariants: each slice is in one queue, and none of them is evicted; what failed is remembered by key alone, for
-//! a quarter as many slices as there are. Both shares are those that replays did best with (`docs/performance/cache.md`): longer
-//! queues and a longer memory give way to the crowd where popularity is uneven, and gain little where it changes.
+//! a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of an eighth to a thirty-second, and of all to an
+//! eighth: longer queues and a longer memory give way to the crowd where popularity is uneven.
 //!
 //! Absent on purpose: work on a hit beyond one flag (it is the slice's own).
 
@@ -106,6 +106,7 @@ impl Clock {
             gone.extend(queue.iter().filter(|slice| of_it(slice)).cloned());
             queue.retain(|slice| !of_it(slice));
         }
+        self.gone.forget_all_of(image);
         gone
     }
 
@@ -151,6 +152,11 @@ impl Gone {
 
     fn forget(&mut self, key: OwnedKey) -> bool {
         self.keys.remove(&key).is_some()
+    }
+
+    fn forget_all_of(&mut self, image: usize) {
+        self.keys.retain(|key, _| key.image != image);
+        self.order.retain(|(key, _)| key.image != image);
     }
 
     fn forget_oldest(&mut self) {

@@ -93,10 +93,7 @@ impl TableCache {
     /// Shows a resident slice to `look`. Costs no lock, no allocation, no shared counter.
     #[inline]
     pub fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Slice) -> R) -> Option<R> {
-        let found = self.pool.directory.find(self.owned(key), |slice| {
-            slice.visit();
-            look(slice)
-        });
+        let found = self.peek(key, look);
         if found.is_some() {
             self.counters.hit();
             trace!(?key, "table cache hit");
@@ -123,13 +120,35 @@ impl TableCache {
         self.pool.directory.find(self.owned(key), visit_and_pin).flatten()
     }
 
+    /// As [`find`](TableCache::find), without counting it.
+    #[inline]
+    pub(crate) fn peek<R>(&self, key: SliceKey, look: impl FnOnce(&Slice) -> R) -> Option<R> {
+        self.pool.directory.find(self.owned(key), |slice| {
+            slice.visit();
+            look(slice)
+        })
+    }
+
     /// Answers a miss: the first to come loads, the others wait for it.
     pub fn begin_load(&self, key: SliceKey) -> Begin<'_> {
+        self.begin(key, |loading| Some(loading.ended.listen())).expect("a wait has been told")
+    }
+
+    /// As [`begin_load`](TableCache::begin_load), for who does not wait; `None` when another loads it.
+    pub(crate) fn begin_load_now(&self, key: SliceKey) -> Option<Begin<'_>> {
+        self.begin(key, |_| None)
+    }
+
+    fn begin(
+        &self,
+        key: SliceKey,
+        wait: impl FnOnce(&Loading) -> Option<EventListener>,
+    ) -> Option<Begin<'_>> {
         let mut structure = self.pool.lock();
         let begin = match self.pin_silently(key) {
             Some(pinned) => Begin::Resident(pinned),
             None => match structure.loading.entry(self.owned(key)) {
-                Entry::Occupied(loading) => Begin::Wait(loading.get().ended.listen()),
+                Entry::Occupied(loading) => Begin::Wait(wait(loading.get())?),
                 Entry::Vacant(vacant) => {
                     vacant.insert(Loading::default());
                     Begin::Load(Load { cache: self, key })
@@ -148,7 +167,7 @@ impl TableCache {
             }
             Begin::Load(_) => trace!(?key, "table cache miss"),
         }
-        begin
+        Some(begin)
     }
 
     /// Makes a slice resident, by whatever road it came. When another one is
@@ -180,7 +199,8 @@ impl TableCache {
         // Memory is given back outside the lock, too.
         for slice in evicted {
             self.counters.evict();
-            trace!(key = ?slice.key(), "table cache evict");
+            let of_another = slice.owned_key().image != self.image;
+            trace!(key = ?slice.key(), of_another, "table cache evict");
         }
         pinned
     }

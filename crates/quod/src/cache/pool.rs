@@ -75,8 +75,8 @@ impl Structure {
 }
 
 impl SlicePool {
-    /// Makes an empty pool. `budget` is what slices, the directory and what belongs to each image may take together, in
-    /// bytes. The directory is made at once: a hundredth of the budget at most, or less than 4 KiB.
+    /// Makes an empty pool. `budget` is what slices, the directory and the cache of each image may take together, in bytes;
+    /// beside it each image keeps up to 32 KiB that slices are read into. The directory is made at once: a hundredth of the budget at most, or less than 4 KiB.
     pub fn new(budget: usize) -> Arc<Self> {
         Arc::new(SlicePool::with_budget(budget))
     }
@@ -109,6 +109,10 @@ impl SlicePool {
         });
         structure.images[image] = Some(0);
         structure.count_in(image, size_of::<TableCache>());
+        let gone = self.make_room(&mut structure);
+        drop(structure);
+        // Memory is given back outside the lock.
+        drop(gone);
         image
     }
 
@@ -120,6 +124,8 @@ impl SlicePool {
         for slice in &gone {
             self.directory.remove(slice.owned_key());
         }
+        // Of a load whose future was leaked; the next image of that number would wait for it.
+        structure.loading.retain(|key, _| key.image != image);
         structure.bytes -= structure.bytes_of(image);
         structure.images[image] = None;
         drop(structure);
@@ -135,6 +141,11 @@ impl SlicePool {
         if let Some(loading) = structure.loading.get_mut(&slice.owned_key()) {
             loading.first = Pinned::try_new(slice);
         }
+        self.make_room(structure)
+    }
+
+    /// Evicts until the budget holds or what it meets is pinned. Returns what went.
+    fn make_room(&self, structure: &mut Structure) -> SmallVec<[Arc<Slice>; 2]> {
         let mut evicted = SmallVec::new();
         while structure.bytes > self.budget {
             let Some(slice) = structure.clock.evict() else { break };

@@ -33,7 +33,7 @@ pub struct ImageStats {
     pub flushes_asked: u64,
     /// Flushes of the file that were begun: for those, which share them, and for the engine's own order.
     pub flushes_begun: u64,
-    /// Whether NEED_CHECK may be set in the file.
+    /// Whether NEED_CHECK may be set in the file, by this image while it is open for writing.
     pub needs_check: bool,
     /// Entries that readers see and the file is owed, under [`CommitPolicy::Grouped`](crate::CommitPolicy::Grouped).
     pub entries_pending: u64,

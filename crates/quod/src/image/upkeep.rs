@@ -49,7 +49,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Completes when so much waits for the file that [`maintain`](Image::maintain) is due before its time: half of
-    /// [`PendingBounds`](crate::PendingBounds), or slices that take an eighth of the table cache's budget. Never, where
+    /// [`PendingBounds`](crate::PendingBounds), or half of the slices of the table cache that it may have kept. Never, where
     /// nothing is kept waiting. When `maintain` fails, it may be due again at once: leave it some time.
     ///
     /// # Cancellation

@@ -212,10 +212,11 @@ impl Outbox {
     fn push(&self, duty: Duty, outcome: Outcome) {
         let Duty { asked, begun, permit } = duty;
         self.unanswered.set(self.unanswered.get() - 1);
-        self.scribe.end(begun, outcome.is_ok());
         if self.abandoned.get() {
+            self.scribe.give_up(begun);
             return;
         }
+        self.scribe.end(begun, outcome.is_ok());
         let mut queue = self.queue.borrow_mut();
         asked.tell(outcome, |message| {
             let queued = Queued { message, permit: None };

@@ -109,3 +109,29 @@ fn the_same_slices_of_many_images_spread_over_the_slots() {
     let longest = pool.directory.longest_list();
     assert!(longest <= 5, "{longest} slices in a list");
 }
+
+#[test]
+fn an_image_that_enters_a_full_pool_makes_room_for_itself() {
+    let (pool, caches) = pool_for(64, 1);
+    (0..64).for_each(|index| drop(read_in(&caches[0], l2(index), index)));
+    let more: Vec<_> = (0..4).map(|_| TableCache::new(&pool)).collect();
+    assert!(pool.bytes() <= pool.budget());
+    pool.validate();
+    drop(more);
+}
+
+#[test]
+fn who_has_the_number_of_one_that_is_gone_has_nothing_else_of_it() {
+    let (pool, mut caches) = pool_for(64, 2);
+    let goes = caches.remove(0);
+    (0..200).for_each(|index| drop(read_in(&goes, l2(index), index)));
+    // As of a future that was leaked.
+    std::mem::forget(load(&goes, l2(200)));
+    drop(goes);
+    let next = TableCache::new(&pool);
+    let structure = pool.structure.lock().expect("no panic before");
+    assert!((0..200).all(|index| !structure.clock.remembers(next.owned(l2(index)))));
+    drop(structure);
+    drop(read_in(&next, l2(200), 1));
+    pool.validate();
+}

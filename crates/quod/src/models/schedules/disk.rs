@@ -18,6 +18,7 @@ use quod_storage::{
 };
 use shuttle::current;
 use shuttle::future::{spawn, yield_now};
+use shuttle::rand::{Rng, thread_rng};
 
 /// Files of this kind.
 #[derive(Clone, Default)]
@@ -153,6 +154,10 @@ impl Storage for Disk {
     async fn read_at(&self, at: u64, into: Buffers) -> io::Result<Buffers> {
         let file = self.file.clone();
         self.operation(move || block_on(file.read_at(at, into))).await
+    }
+
+    fn read_now(&self, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        if thread_rng().gen_bool(0.5) { self.file.read_now(at, into) } else { None }
     }
 
     async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {
