@@ -101,7 +101,7 @@ pub(crate) fn machine(programs: &[&str]) -> Result<String> {
     Ok(format!(
         "{count} × {model}, {gigabytes} GiB, Linux {}. quod {}, {}. {}.",
         first_line("uname", &["-r"])?,
-        first_line("git", &["rev-parse", "--short", "HEAD"])?,
+        first_line("git", &["describe", "--always", "--dirty"])?,
         versions.collect::<Result<Vec<_>>>()?.join(", "),
         first_line("date", &["-u", "+%Y-%m-%d"])?,
     ))
