@@ -84,6 +84,15 @@ impl Page {
     }
 }
 
+/// The commit that was measured, and whether anything but pages has changed since.
+fn commit() -> Result<String> {
+    let commit = output(Command::new("git").args(["rev-parse", "--short", "HEAD"]))?;
+    let changed =
+        output(Command::new("git").args(["status", "--porcelain", "--", ".", ":!docs/performance"]))?;
+    let mark = if changed.is_empty() { "" } else { "-dirty" };
+    Ok(format!("{}{mark}", commit.trim()))
+}
+
 /// The machine and the versions of what ran on it: ours, and those of the programs.
 pub(crate) fn machine(programs: &[&str]) -> Result<String> {
     let first_line = |program: &str, arguments: &[&str]| -> Result<String> {
@@ -101,7 +110,7 @@ pub(crate) fn machine(programs: &[&str]) -> Result<String> {
     Ok(format!(
         "{count} × {model}, {gigabytes} GiB, Linux {}. quod {}, {}. {}.",
         first_line("uname", &["-r"])?,
-        first_line("git", &["describe", "--always", "--dirty"])?,
+        commit()?,
         versions.collect::<Result<Vec<_>>>()?.join(", "),
         first_line("date", &["-u", "+%Y-%m-%d"])?,
     ))
