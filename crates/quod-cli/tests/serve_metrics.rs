@@ -269,3 +269,23 @@ fn the_port_is_free_once_the_server_has_ended() {
         serving.stop("-TERM").exits(0);
     }
 }
+
+#[test]
+fn a_client_that_leaves_is_no_error() {
+    let room = Room::new();
+    let serving = start(&room, &["a.qed"]);
+    let mut wire = Wire::connect(&room.path("a.qed.sock"));
+    // More than a socket takes, so that some are still to be sent when it leaves.
+    for at in 0..60 {
+        wire.send(&Ask::of(Command::Read, at << 20, 1 << 20)).expect("it listens");
+    }
+    let in_flight = || Page::fetch(&serving).get("quod_requests_in_flight{export=\"\",command=\"read\"}");
+    wait_until("it has begun", || in_flight() > 0.0);
+    drop(wire);
+    wait_until("nothing is left of it", || in_flight() == 0.0);
+    let page = Page::fetch(&serving);
+    let read = |name: &str| page.get(&format!("{name}{{export=\"\",command=\"read\"}}"));
+    assert_eq!(read("quod_request_errors_total"), 0.0);
+    assert!(read("quod_requests_total") < 60.0, "what nobody waited for was not answered");
+    serving.stop("-TERM").exits(0);
+}

@@ -66,13 +66,12 @@ pub(crate) fn identify(name: &Path) -> io::Result<FileId> {
 
 /// Fills `into` from `at`. A `block` that the end of the file lies in reads as zeroes behind it.
 pub(crate) fn read(file: &File, at: u64, into: &mut Buffers, block: u64) -> io::Result<()> {
+    if let ([single], 1) = (&mut into.parts[..], block) {
+        return read_whole(file, at, single);
+    }
     let (len, mut done) = (into.len(), 0);
     while done < len {
-        let from = at + done as u64;
-        let outcome = match &mut into.parts[..] {
-            [single] => pread(file, &mut single[done..], from),
-            several => preadv(file, &mut vectors(several, done), from),
-        };
+        let outcome = preadv(file, &mut vectors(&mut into.parts, done), at + done as u64);
         match outcome {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) if done + read == len => return Ok(()),

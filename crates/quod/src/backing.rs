@@ -116,15 +116,16 @@ impl<S: Storage> Image<S> {
         Ok(Run { source: Source::Nothing { depth: self.layers().len() - 1 }, len })
     }
 
-    /// Fills as much of a buffer with guest bytes from `at` as needs no wait; tells how much.
+    /// Fills as much of a buffer with guest bytes from `at`, asking layer `depth` first, as needs no wait; tells how much.
     ///
     /// # Errors
     /// A file cannot be read.
-    pub(crate) fn fill_now(&self, at: GuestOffset, into: &mut [u8]) -> Result<usize> {
+    pub(crate) fn fill_now(&self, depth: usize, at: GuestOffset, into: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let look_up = |depth, qed: &Qed, at, len| qed.lookup_now(self.storage(depth), at, len);
-            let Ok(run) = self.resolve_by(0, at.plus(done as u64), rest.len() as u64, look_up) else { break };
+            let at = at.plus(done as u64);
+            let Ok(run) = self.resolve_by(depth, at, rest.len() as u64, look_up) else { break };
             let piece = &mut rest[..run.len as usize];
             match run.source {
                 Source::File { depth, at } => match self.read_file_now(depth, at, piece) {
@@ -142,22 +143,36 @@ impl<S: Storage> Image<S> {
     ///
     /// # Errors
     /// As [`resolve`](Image::resolve), or a file cannot be read.
-    pub(crate) async fn fill(&self, depth: usize, at: GuestOffset, mut rest: Buffer) -> Result<Buffer> {
-        let mut done = rest.split_to(0);
+    pub(crate) async fn fill(&self, depth: usize, at: GuestOffset, mut into: Buffer) -> Result<Buffer> {
+        let done = self.fill_now(depth, at, &mut into)?;
+        self.fill_rest(depth, at, into, done).await
+    }
+
+    /// As [`fill`](Image::fill), of whose buffer the first `done` bytes are there, and what follows has to be waited for.
+    ///
+    /// # Errors
+    /// As [`fill`](Image::fill).
+    pub(crate) async fn fill_rest(
+        &self,
+        depth: usize,
+        at: GuestOffset,
+        mut rest: Buffer,
+        done: usize,
+    ) -> Result<Buffer> {
+        let mut filled = rest.split_to(done);
         while !rest.is_empty() {
-            let at = at.plus(done.len() as u64);
-            let run = self.resolve(depth, at, rest.len() as u64).await?;
+            let here = at.plus(filled.len() as u64);
+            let run = self.resolve(depth, here, rest.len() as u64).await?;
             let mut piece = rest.split_to(run.len as usize);
             match run.source {
-                Source::File { depth, at } => match self.read_file_now(depth, at, &mut piece) {
-                    Some(outcome) => outcome?,
-                    None => piece = self.read_file(depth, at, piece).await?,
-                },
+                Source::File { depth, at } => piece = self.read_file(depth, at, piece).await?,
                 Source::ZeroMarker { .. } | Source::Nothing { .. } => piece.fill(0),
             }
-            done.join(piece);
+            filled.join(piece);
+            let more = self.fill_now(depth, at.plus(filled.len() as u64), &mut rest)?;
+            filled.join(rest.split_to(more));
         }
-        Ok(done)
+        Ok(filled)
     }
 
     /// As [`read_file`](Image::read_file), where that needs no wait.
@@ -173,6 +188,7 @@ impl<S: Storage> Image<S> {
         Some(outcome.map_err(|source| cannot_read(at, source).in_image(&layer.name)))
     }
 
+    /// Reads a layer's file.
     async fn read_file(&self, depth: usize, at: FileOffset, mut into: Buffer) -> Result<Buffer> {
         let layer = &self.layers()[depth];
         let mut past_end = None;

@@ -54,14 +54,12 @@ impl<S: Storage> Image<S> {
     pub async fn read(&self, at: u64, mut into: Buffer) -> Result<Buffer> {
         self.check_open()?;
         self.check_range(at, into.len() as u64)?;
-        let done = self.fill_now(GuestOffset(at), &mut into)?;
+        let done = self.fill_now(0, GuestOffset(at), &mut into)?;
         if done == into.len() {
             return Ok(into);
         }
         // In a box: the futures of those who find everything in memory stay small.
-        let mut read = into.split_to(done);
-        read.join(Box::pin(self.fill(0, GuestOffset(at + done as u64), into)).await?);
-        Ok(read)
+        Box::pin(self.fill_rest(0, GuestOffset(at), into, done)).await
     }
 
     /// Tells what lies behind the first of `len` guest bytes from `at`, and how far that goes. Neighbouring runs may

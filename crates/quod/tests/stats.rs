@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use common::probe::{Op, ProbeOpener};
 use common::*;
@@ -72,4 +73,29 @@ fn a_raw_image_has_its_length_and_its_flushes() {
     (wanted.file_length, wanted.flushes_asked, wanted.flushes_begun) = (8192, 1, 1);
     assert_eq!(image.stats(), wanted);
     close(image);
+}
+
+/// A slice that has to be waited for is one miss, however it was tried.
+#[test]
+fn a_read_that_waits_is_counted_once_and_tried_at_once_but_twice() {
+    const TABLES: u64 = 8;
+    let opener = ProbeOpener::default();
+    let image = fresh(&opener, Path::new(DISK), SHAPE, None);
+    let span = SHAPE.table_bytes() / 8 * SHAPE.cluster();
+    (0..TABLES).for_each(|table| write(&image, table * span, &[1; 4096]));
+    close(image);
+    let image = open(&opener, Path::new(DISK), Access::Read);
+    let record = opener.record(DISK);
+    record.take();
+    let before = record.asked_now.load(Ordering::Relaxed);
+    for table in 0..TABLES {
+        assert_same(&read(&image, table * span, 4096), &[1; 4096], "a cluster");
+    }
+    let stats = image.cache_stats();
+    // The first found no slice of L1 either.
+    assert_eq!((stats.misses, stats.hits, stats.loads_shared), (TABLES + 1, TABLES - 1, 0), "{stats:?}");
+    let reads = record.take().iter().filter(|op| matches!(op, Op::Read { .. })).count() as u64;
+    assert_eq!(reads, 2 * TABLES + 1, "a slice and a cluster each, and L1");
+    let asked = record.asked_now.load(Ordering::Relaxed) - before;
+    assert_eq!(asked, 2 * TABLES, "the slices, each by who tries and by who waits, and no cluster");
 }

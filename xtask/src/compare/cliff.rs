@@ -24,6 +24,7 @@ const TABLE_SPAN: u64 = 2 << 30;
 const CLUSTER: u64 = 64 << 10;
 const TABLE_BYTES: u64 = 4 * CLUSTER;
 const ENTRIES: u64 = TABLE_BYTES / 8;
+const SLICE_BYTES: u64 = 4096;
 /// 3,200 slices of 4 KiB: what the reference's 50 tables take.
 const CACHE_BYTES: &str = "13107200";
 /// Where the header says where the L1 table is.
@@ -134,7 +135,7 @@ fn library_reads(bench: &Bench, image: &Path, tables: u64, missed: &Cell<f64>) -
 
 /// What a miss costs more than a hit, beside a bare read of the slice.
 fn miss(bench: &Bench, image: &Path, tables_at: u64, few: &Alone, many: &Alone) -> Result<Table> {
-    let slice = (TABLE_BYTES / 64).to_string();
+    let slice = SLICE_BYTES.to_string();
     let bare = in_turns(bench.pairs, &[()], |()| {
         let mut command = Command::new(&bench.bare);
         command.args(["reads", "--random", "--threads", "1", "--buffers", "1", "--size", &slice]);

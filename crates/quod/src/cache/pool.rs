@@ -76,7 +76,8 @@ impl Structure {
 
 impl SlicePool {
     /// Makes an empty pool. `budget` is what slices, the directory and the cache of each image may take together, in bytes;
-    /// beside it each image keeps up to 32 KiB that slices are read into. The directory is made at once: a hundredth of the budget at most, or less than 4 KiB.
+    /// beside it each image keeps up to 32 KiB that slices are read into. The directory is made at once: a hundredth of the
+    /// budget at most, or less than 4 KiB.
     pub fn new(budget: usize) -> Arc<Self> {
         Arc::new(SlicePool::with_budget(budget))
     }
@@ -124,13 +125,13 @@ impl SlicePool {
         for slice in &gone {
             self.directory.remove(slice.owned_key());
         }
-        // Of a load whose future was leaked; the next image of that number would wait for it.
-        structure.loading.retain(|key, _| key.image != image);
+        // Loads whose future was leaked; the next image of that number would wait for them.
+        let leaked: Vec<_> = structure.loading.extract_if(|key, _| key.image == image).collect();
         structure.bytes -= structure.bytes_of(image);
         structure.images[image] = None;
         drop(structure);
         // Memory is given back outside the lock.
-        drop(gone);
+        drop((gone, leaked));
     }
 
     /// Takes in a slice that is not here, and makes room. Returns what went, to be dropped outside the lock.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quod_storage::{
@@ -62,6 +62,8 @@ pub(crate) struct Record {
     judge: Mutex<Option<Judge>>,
     /// Whether the file says that it takes whole blocks alone.
     pub(crate) coarse: AtomicBool,
+    /// Reads that were asked for at once. None is answered so, so that each is on the record.
+    pub(crate) asked_now: AtomicU64,
 }
 
 impl Record {
@@ -107,6 +109,11 @@ impl Storage for Probe {
     async fn read_at(&self, at: u64, into: Buffers) -> io::Result<Buffers> {
         self.record.note(Op::Read { at, len: into.len() as u64 })?;
         self.inner.read_at(at, into).await
+    }
+
+    fn read_now(&self, _at: u64, _into: &mut [u8]) -> Option<io::Result<()>> {
+        self.record.asked_now.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     async fn write_at(&self, at: u64, from: Buffers) -> io::Result<Buffers> {

@@ -145,46 +145,43 @@ impl Bench {
     }
 
     fn sizes(&self, workloads: &[Workload], part: u64) -> serde_json::Value {
-        let rows: Vec<Vec<String>> = SLICES
-            .iter()
-            .map(|&entries| {
-                let name = format!("{} bytes", entries * 8);
-                let cells = workloads.iter().map(|workload| {
-                    if entries > workload.table {
-                        return "more than a table".into();
-                    }
-                    let bytes = workload.distinct(SLICE) / part * Ours::slice_bytes(SLICE);
+        let columns = workloads.iter().map(|workload| {
+            let bytes = workload.distinct(SLICE) / part * Ours::slice_bytes(SLICE);
+            let sizes = SLICES.iter().filter(|&&entries| entries <= workload.table);
+            let makers: Vec<(String, Maker<'_>)> = sizes
+                .map(|&entries| {
                     let fit = (bytes / Ours::slice_bytes(entries)).max(1);
-                    let make = || -> Box<dyn Contender + '_> {
+                    let make = move || -> Box<dyn Contender + '_> {
                         Box::new(Ours::new(&self.reads, workload.images, entries, fit))
                     };
-                    self.in_turns(workload, &[(name.clone(), Box::new(make))])[0].cell()
-                });
-                std::iter::once(name.clone()).chain(cells).collect()
-            })
-            .collect();
+                    (String::new(), Box::new(make) as Maker<'_>)
+                })
+                .collect();
+            let mut cells: Vec<_> = self.in_turns(workload, &makers).iter().map(Outcome::cell).collect();
+            cells.resize(SLICES.len(), "more than a table".into());
+            cells
+        });
+        let rows = rows(SLICES.map(|entries| format!("{} bytes", entries * 8)).to_vec(), columns);
         let title = format!("Sizes of a slice, with 1/{part} of the working set");
         json!({ "title": title, "head": head_of("slice", workloads), "rows": rows })
     }
 
     fn ahead(&self, workloads: &[Workload]) -> serde_json::Value {
-        let named =
-            [("as asked for", Ahead::Nothing), ("and the next, where the one before is here", Ahead::Next)];
         let part = TRIED[1];
-        let rows: Vec<Vec<String>> = named
-            .iter()
-            .map(|&(name, ahead)| {
-                let cells = workloads.iter().map(|workload| {
-                    let fit = (workload.distinct(SLICE) / part).max(1);
-                    let make = || -> Box<dyn Contender + '_> {
-                        Box::new(Ours::new(&self.reads, workload.images, SLICE, fit).reading_ahead(ahead))
-                    };
-                    let outcome = self.in_turns(workload, &[(name.into(), Box::new(make))])[0];
-                    format!("{} misses, {:.0} ns", outcome.misses, outcome.nanoseconds)
-                });
-                std::iter::once(name.into()).chain(cells).collect()
-            })
-            .collect();
+        let columns = workloads.iter().map(|workload| {
+            let fit = (workload.distinct(SLICE) / part).max(1);
+            let makers = [Ahead::Nothing, Ahead::Next].map(|ahead| {
+                let make = move || -> Box<dyn Contender + '_> {
+                    Box::new(Ours::new(&self.reads, workload.images, SLICE, fit).reading_ahead(ahead))
+                };
+                (String::new(), Box::new(make) as Maker<'_>)
+            });
+            let outcomes = self.in_turns(workload, &makers);
+            let cell = |one: &Outcome| format!("{} misses, {:.0} ns", one.misses, one.nanoseconds);
+            outcomes.iter().map(cell).collect()
+        });
+        let names = ["as asked for", "and the next, where the one before is here"];
+        let rows = rows(names.map(str::to_owned).to_vec(), columns);
         let title = format!("Reading ahead, with 1/{part} of the working set");
         json!({ "title": title, "head": head_of("reads", workloads), "rows": rows })
     }
@@ -216,6 +213,15 @@ type Maker<'a> = Box<dyn Fn() -> Box<dyn Contender + 'a> + 'a>;
 
 fn head_of(first: &str, workloads: &[Workload]) -> Vec<String> {
     std::iter::once(first.into()).chain(workloads.iter().map(|workload| workload.name.clone())).collect()
+}
+
+/// Rows that begin with those names, out of columns.
+fn rows(names: Vec<String>, columns: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let mut rows: Vec<_> = names.into_iter().map(|name| vec![name]).collect();
+    for column in columns {
+        rows.iter_mut().zip(column).for_each(|(row, cell)| row.push(cell));
+    }
+    rows
 }
 
 fn head_of_parts(first: &str) -> Vec<String> {

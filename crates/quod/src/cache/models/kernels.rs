@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::super::directory::Directory;
-use super::super::slot::OwnedKey;
-use super::super::slot::Pinned;
+use super::super::slot::{OwnedKey, Pinned};
 use super::super::{Begin, EntryRun, Kept, Promise, Slice, SliceKey, TableCache};
 use super::{l2, room_for, slice};
 use crate::models::kernels::{begin_and_drop, block_on, explore, explore_within, side_by_side};
