@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fdatasync, seek};
-use rustix::io::{Errno, ReadWriteFlags, pread, preadv, preadv2, pwritev};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv, preadv2, pwritev, retry_on_intr};
 use smallvec::SmallVec;
 
 use crate::lock::Locked;
@@ -103,15 +103,16 @@ pub(crate) fn read_whole(file: &File, at: u64, into: &mut [u8]) -> io::Result<()
 /// `Unsupported` when the file system cannot tell.
 pub(crate) fn read_cached(file: &File, at: u64, into: &mut [u8]) -> io::Result<bool> {
     let len = into.len();
-    loop {
-        match preadv2(file, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT) {
-            // The end of the file is found by who waits.
-            Ok(read) => return Ok(read == len),
-            Err(Errno::AGAIN) => return Ok(false),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+    match retry_on_intr(|| preadv2(file, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT)) {
+        Err(Errno::AGAIN) => Ok(false),
+        // The end of the file is found by who waits.
+        read => Ok(read? == len),
     }
+}
+
+/// Fills `into` from `at` by one call; tells whether it did.
+pub(crate) fn read_once(file: &File, at: u64, into: &mut [u8]) -> io::Result<bool> {
+    Ok(retry_on_intr(|| pread(file, &mut *into, at))? == into.len())
 }
 
 /// What one call takes of `parts`, but for the first `done` bytes.
@@ -181,12 +182,7 @@ fn change_range(file: &File, how: FallocateFlags, at: u64, len: u64) -> Result<(
     if len == 0 {
         return Ok(());
     }
-    loop {
-        match fallocate(file, how, at, len) {
-            Err(Errno::INTR) => {}
-            done => return done,
-        }
-    }
+    retry_on_intr(|| fallocate(file, how, at, len))
 }
 
 pub(crate) fn extent(file: &File, at: u64, len: u64) -> io::Result<Extent> {

@@ -12,6 +12,7 @@
 mod any_range;
 mod buffer;
 mod buffers;
+mod cached;
 mod calls;
 mod file;
 mod flushes;
@@ -85,9 +86,9 @@ pub trait Storage {
     /// `UnexpectedEof` when the range reaches past the end of the file; otherwise what the system says.
     async fn read_at(&self, at: u64, into: Buffers) -> io::Result<Buffers>;
 
-    /// Fills `into` from file offset `at` at once, where no wait is needed for it or this storage's reads hold the thread in any
-    /// case: no future, no buffer that the kernel keeps. `None` when it takes a [`read_at`](Storage::read_at); `into` may have been
-    /// changed then.
+    /// Fills `into` from file offset `at` at once, where no wait is needed for it as far as is known, or this storage's reads hold
+    /// the thread in any case: no future, no buffer that the kernel keeps. `None` when it takes a [`read_at`](Storage::read_at);
+    /// `into` may have been changed then.
     ///
     /// # Errors
     /// As [`read_at`](Storage::read_at).

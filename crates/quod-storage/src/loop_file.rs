@@ -17,14 +17,15 @@ use crate::flushes::Flushes;
 use crate::lock::Locked;
 use crate::{
     Access, Alignment, AnyRange, Buffers, Existing, Extent, FileId, Held, MEMORY_ALIGNMENT, Opener, Storage,
-    calls, ring,
+    cached, calls, ring,
 };
 
 /// How operations reach the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aio {
     /// As is quickest, as far as that is known: writes to the page cache by calls, and reads of what is in it where they are
-    /// asked for [at once](Storage::read_now); all else by io_uring.
+    /// asked for [at once](Storage::read_now); all else by io_uring. Once a thread has found thousands of such reads in a row
+    /// there, it may wait for the disk in the next that is not, and in a few more until it notices.
     #[default]
     Auto,
     /// By blocking system calls.
@@ -47,7 +48,7 @@ pub enum PageCache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Call,
-    /// A call that does not wait, and the ring for what it leaves.
+    /// A call that does not wait, or is not expected to, and the ring for what it leaves.
     CallThenRing,
     Ring,
 }
@@ -120,7 +121,7 @@ impl Storage for LoopFile {
         match self.reads {
             _ if self.alignment != Alignment::ANY => None,
             Way::Call => Some(calls::read_whole(&self.file, at, into)),
-            Way::CallThenRing => match calls::read_cached(&self.file, at, into) {
+            Way::CallThenRing => match cached::read(&self.file, at, into) {
                 Ok(true) => Some(Ok(())),
                 Ok(false) => None,
                 Err(error) => Some(Err(error)),

@@ -168,6 +168,23 @@ fn what_was_just_written_is_read_at_once() {
     }
 }
 
+/// After thousands of reads that had nothing to wait for, files are asked in another way.
+#[test]
+fn reads_at_once_are_the_same_however_many_there_were() {
+    let all = All::new();
+    for (name, bytes) in &all.storages {
+        bytes.write(0, &[&[1; 5000], &[2; 5000]]).unwrap();
+        for number in 0..20_000 {
+            let (at, byte) = if number % 2 == 0 { (4000, 1) } else { (5000, 2) };
+            let Some(read) = bytes.read_now(at, 1000) else { break };
+            assert_eq!(read.unwrap(), [byte; 1000], "{name}, read {number}");
+        }
+        for at in (9001..9020).chain([10_000, 1 << 40]) {
+            assert!(!matches!(bytes.read_now(at, 1000), Some(Ok(_))), "{name}, past the end from {at}");
+        }
+    }
+}
+
 #[test]
 fn a_write_of_no_bytes_leaves_the_length() {
     everywhere(|bytes| {

@@ -35,7 +35,7 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
             "A fully allocated QED image of 1 GiB, read in blocks of {BLOCK} bytes, {READS} of them one after the other at \
              depth 64, all in the page cache (`quod bench`, `qemu-img bench`; a bare loop of `pread` into 64 buffers by turns). Then {DIRECT_READS} \
              random reads past the page cache (`quod bench -t none --random 1`; `fio --ioengine=io_uring --direct=1` on the \
-             file of the image)."
+             file of the image, and with its file and its buffers registered with io_uring)."
         ),
         tables: Vec::new(),
         plots: Vec::new(),
@@ -122,18 +122,23 @@ fn cached(bench: &Bench, place: &'static str, image: &Path) -> Result<(Table, Op
     Ok((table, (place == "tmpfs").then_some(Plot { name: "reads-threads", title, what })))
 }
 
+/// Who reads past the page cache.
+const DIRECT: [Option<&[&str]>; 3] = [None, Some(&[]), Some(&["--registerfiles=1", "--fixedbufs=1"])];
+
 fn direct(bench: &Bench, image: &Path) -> Result<(Table, Plot)> {
-    let mut table = Table::new("O_DIRECT, ext4, random", &["depth", "quod", "fio io_uring", "quod / fio"]);
+    let columns =
+        ["depth", "quod", "fio io_uring", "quod / fio", "fio, file and buffers registered", "quod / that"];
+    let mut table = Table::new("O_DIRECT, ext4, random", &columns);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for depth in DEPTHS {
         let count = (DIRECT_READS * depth / 64).clamp(DIRECT_READS / 10, DIRECT_READS).to_string();
-        let rates = in_turns(bench.pairs, &[true, false], |is_ours| {
-            if *is_ours {
+        let rates = in_turns(bench.pairs, &DIRECT, |who| {
+            let Some(options) = who else {
                 let mut command = Command::new(&bench.quod);
                 command.args(["bench", "-f", "qed", "-t", "none", "--random", "1", "-c", &count]);
                 let took = seconds(command.args(["-d", &depth.to_string()]).arg(image))?;
                 return Ok(count.parse::<f64>()? / took);
-            }
+            };
             let mut fio = Command::new("fio");
             fio.args([
                 "--readonly",
@@ -148,17 +153,21 @@ fn direct(bench: &Bench, image: &Path) -> Result<(Table, Plot)> {
                 &format!("--iodepth={depth}"),
                 &format!("--number_ios={count}"),
             ]);
+            fio.args(*options);
             fio_rate(fio.arg(format!("--filename={}", image.display())), "read")
         })?;
+        let [quod, fio, registered] = rates[..] else { unreachable!("one each") };
         let target = (depth == 64).then_some(0.95);
         table.rows.push(vec![
             depth.to_string(),
-            rate(rates[0]),
-            rate(rates[1]),
-            ratio(rates[0] / rates[1], target),
+            rate(quod),
+            rate(fio),
+            ratio(quod / fio, target),
+            rate(registered),
+            ratio(quod / registered, None),
         ]);
-        ours.push((depth as f64, rates[0]));
-        theirs.push((depth as f64, rates[1]));
+        ours.push((depth as f64, quod));
+        theirs.push((depth as f64, fio));
     }
     let curves = vec![Curve { name: "quod", points: ours }, Curve { name: "fio, io_uring", points: theirs }];
     let title = "Random reads of 4 KiB past the page cache".into();
