@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Requests of a task before the others have their turn: what is in the page cache keeps nobody from going on, and meanwhile
 /// nobody would see what the disk has done.
-const AT_A_STRETCH: u64 = 4;
+const AT_A_STRETCH: u64 = 8;
 
 /// What came of it.
 pub(super) struct Ran {
