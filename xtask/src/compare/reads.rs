@@ -22,7 +22,7 @@ const DEPTHS: [u64; 5] = [1, 4, 16, 64, 128];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
-    Quod { threads: u64 },
+    Quod { threads: u64, aio: &'static str },
     Qemu { aio: &'static str },
     Bare { threads: u64 },
 }
@@ -60,15 +60,16 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
 
 fn cached(bench: &Bench, place: &'static str, image: &Path) -> Result<(Table, Option<Plot>)> {
     let mut all = vec![Who::Qemu { aio: "threads" }, Who::Qemu { aio: "io_uring" }];
+    all.extend(["threads", "io_uring"].map(|aio| Who::Quod { threads: 1, aio }));
     for threads in THREADS {
-        all.extend([Who::Quod { threads }, Who::Bare { threads }]);
+        all.extend([Who::Quod { threads, aio: "auto" }, Who::Bare { threads }]);
     }
     let file = std::fs::metadata(image)?.len();
     let measure = |who: &Who| {
         let mut command = match who {
-            Who::Quod { threads } => {
+            Who::Quod { threads, aio } => {
                 let mut command = Command::new(&bench.quod);
-                command.args(["bench", "-f", "qed", "--threads", &threads.to_string()]);
+                command.args(["bench", "-f", "qed", "-i", aio, "--threads", &threads.to_string()]);
                 command
             }
             Who::Qemu { aio } => {
@@ -92,7 +93,9 @@ fn cached(bench: &Bench, place: &'static str, image: &Path) -> Result<(Table, Op
         Ok(READS as f64 / seconds(command.args([count, &READS.to_string()]).arg(image))?)
     };
     let rates = in_turns(bench.pairs, &all, measure)?;
-    let [threads, io_uring, one, bare, two, bare_two, ..] = rates[..] else { unreachable!("one each") };
+    let [threads, io_uring, by_calls, by_ring, one, bare, two, bare_two, ..] = rates[..] else {
+        unreachable!("one each")
+    };
     let peer = threads.max(io_uring);
     let mut table =
         Table::new(format!("Cached, {place}"), &["who", "reads a second", "quod is so many times as fast"]);
@@ -102,6 +105,8 @@ fn cached(bench: &Bench, place: &'static str, image: &Path) -> Result<(Table, Op
         vec!["qemu-img, io_uring".into(), rate(io_uring), ratio(one / io_uring, None)],
         vec!["the better of both".into(), rate(peer), ratio(one / peer, Some(2.0))],
         vec!["bare loop, one thread".into(), rate(bare), ratio(one / bare, Some(0.8))],
+        vec!["quod, one thread, `-i threads`".into(), rate(by_calls), ratio(one / by_calls, None)],
+        vec!["quod, one thread, `-i io_uring`".into(), rate(by_ring), ratio(one / by_ring, None)],
         vec!["quod, two threads".into(), rate(two), String::new()],
         vec!["bare loop, two threads".into(), rate(bare_two), ratio(two / bare_two, None)],
         vec![
@@ -115,7 +120,7 @@ fn cached(bench: &Bench, place: &'static str, image: &Path) -> Result<(Table, Op
         THREADS.iter().zip(rates).map(|(threads, rate)| (*threads as f64, *rate)).collect()
     };
     let curves =
-        vec![Curve { name: "quod", points: curve(2) }, Curve { name: "bare loop", points: curve(3) }];
+        vec![Curve { name: "quod", points: curve(4) }, Curve { name: "bare loop", points: curve(5) }];
     let what = What::Curves { x: "threads", curves };
     let title = "Reads of 4 KiB out of the page cache, tmpfs".into();
     // The curves are the same on both, and one shows them.
