@@ -110,7 +110,7 @@ pub(crate) fn read_cached(file: &File, at: u64, into: &mut [u8]) -> io::Result<b
     }
 }
 
-/// Fills `into` from `at` by one call; tells whether it did.
+/// Fills `into` from `at` by one call; tells whether it did. If not, who waits finds the end of the file, or goes on.
 pub(crate) fn read_once(file: &File, at: u64, into: &mut [u8]) -> io::Result<bool> {
     Ok(retry_on_intr(|| pread(file, &mut *into, at))? == into.len())
 }

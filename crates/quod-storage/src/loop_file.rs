@@ -24,8 +24,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aio {
     /// As is quickest, as far as that is known: writes to the page cache by calls, and reads of what is in it where they are
-    /// asked for [at once](Storage::read_now); all else by io_uring. Once a thread has found thousands of such reads in a row
-    /// there, it may wait for the disk in the next that is not, and in a few more until it notices.
+    /// asked for [at once](Storage::read_now); all else by io_uring. A thread that has found 4,096 of those in a row, and has
+    /// nothing on the ring, may wait for the disk in the next that are not there: up to 16 times, until it notices.
     #[default]
     Auto,
     /// By blocking system calls.

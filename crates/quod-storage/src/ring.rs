@@ -71,6 +71,18 @@ pub async fn ring_is_idle() {
     }
 }
 
+/// Whether the kernel has nothing to do for this thread.
+pub(crate) fn is_quiet() -> bool {
+    UNDER_WAY.with(|all| all.count.get() == 0)
+}
+
+/// Runs `work` as if an operation were under way.
+#[cfg(test)]
+pub(crate) fn while_busy(work: impl FnOnce()) {
+    let _counted = Counted::new();
+    work();
+}
+
 /// Whether this thread runs an event loop on io_uring.
 pub(crate) fn is_here() -> bool {
     Runtime::try_with_current(|runtime| runtime.driver_type() == DriverType::IoUring).unwrap_or(false)

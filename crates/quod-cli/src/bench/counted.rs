@@ -4,7 +4,7 @@
 //! of the one and of the others, so that write amplification is a figure.
 //!
 //! Invariants: counted is what has succeeded of what the engine asked for. Past the page cache, where only whole blocks are
-//! written, a part of one costs the file more than that. No two threads write to the same line of a processor's cache.
+//! written, a part of one costs the file more than that. No two threads write to the same counters.
 //!
 //! Absent on purpose: time; punches and writes of zeroes, which no request of a benchmark asks for.
 
@@ -198,5 +198,36 @@ impl Storage for Counted {
 
     fn alignment(&self) -> Alignment {
         self.inner.alignment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn what_all_threads_have_asked_is_summed_also_when_they_have_ended() {
+        let counters = Counters::default();
+        let ask = || {
+            counters.read(10);
+            counters.read(20);
+            counters.write(5);
+            counters.flush();
+            counters.change_length();
+        };
+        for _ in 0..3 {
+            thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(ask))));
+        }
+        let all = Counts {
+            reads: 24,
+            read_bytes: 360,
+            writes: 12,
+            written_bytes: 60,
+            flushes: 12,
+            length_changes: 12,
+        };
+        assert_eq!(counters.counts(), all);
     }
 }
