@@ -49,6 +49,7 @@ impl Streak {
         waits: impl FnOnce() -> Option<i64>,
         read: impl FnOnce(bool) -> io::Result<bool>,
     ) -> io::Result<bool> {
+        // Asked in any case: no look may be missed.
         let outcome = read(self.is_trusted(waits) && is_quiet);
         let found = matches!(outcome, Ok(true));
         self.reads.set(if found { self.reads.get() + 1 } else { 0 });
@@ -215,6 +216,27 @@ mod tests {
         ring::while_busy(|| {
             assert_eq!(read(0).expect_err("it cannot tell").kind(), io::ErrorKind::Unsupported);
         });
+    }
+
+    #[test]
+    fn after_a_wait_no_read_may_wait() {
+        let file = File::open("/proc/version").expect("a file of the kernel");
+        let read = || read(&file, 0, &mut [0; 5]);
+        STREAK.with(|streak| streak.reads.set(TRUSTED_AFTER));
+        assert!(read().expect("a read"));
+        thread::sleep(Duration::from_millis(1));
+        let more = (0..=LOOKED_AFTER).take_while(|_| read().is_ok()).count() as u64;
+        assert_eq!(more, LOOKED_AFTER - 1, "which is when it is looked");
+        STREAK.with(|streak| assert_eq!(streak.reads.get(), 0));
+    }
+
+    #[test]
+    fn what_fails_where_it_may_wait_is_left_to_the_ring() {
+        let directory = File::open("/proc").expect("a directory of the kernel");
+        let read = || read(&directory, 0, &mut [0; 5]);
+        STREAK.with(|streak| streak.reads.set(TRUSTED_AFTER));
+        assert!(!read().expect("no error yet"));
+        read().expect_err("a directory cannot be read");
     }
 
     #[test]
