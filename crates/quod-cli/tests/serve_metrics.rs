@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use common::scrape::{self, Page, ask, connect};
+use common::scrape::{Page, ask, connect};
 use common::serving::Serving;
 use common::wire::{Ask, Wire};
 use common::{Room, wait_until};
@@ -261,8 +261,11 @@ fn who_says_no_more_is_answered_all_the_same() {
 #[test]
 fn the_port_is_free_once_the_server_has_ended() {
     let room = Room::new();
-    let port = scrape::port(&start(&room, &["a.qed"]));
-    let address = format!("127.0.0.1:{port}");
+    // A loopback address of this test's own: elsewhere a port may become another test's meanwhile.
+    let free = TcpListener::bind("127.0.0.2:0").expect("a port is free");
+    let address = free.local_addr().expect("it listens").to_string();
+    drop(free);
+    room.quod(&["create", "-q", "a.qed", "1M"]).exits(0);
     for _ in 0..20 {
         let serving = Serving::start(&room, &["--metrics", &address, "a.qed"]);
         Page::fetch(&serving);

@@ -18,16 +18,11 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// The port that the welcome names for metrics.
-pub(crate) fn port(serving: &Serving) -> u16 {
+/// A connection to the address that the welcome names for metrics.
+pub(crate) fn connect(serving: &Serving) -> TcpStream {
     let (_, rest) = serving.welcome.split_once("Metrics: http://").expect("it names the address");
     let (address, _) = rest.split_once("/metrics\n").expect("it names the page");
-    address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("it has a port")
-}
-
-/// A connection to that port.
-pub(crate) fn connect(serving: &Serving) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port(serving))).expect("it listens");
+    let stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
     stream
 }
