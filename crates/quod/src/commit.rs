@@ -167,7 +167,7 @@ impl<S: Storage> Top<'_, S> {
         // Dropped last, also when this future is: only then is it known whether the entries stay.
         let remembered = Unsettled { kept: &self.qed.cache.kept, slice };
         let mine = slice.enqueue(run);
-        let turn = slice.updates.turn.take().await;
+        let turn = slice.take_turn().await;
         let outcome = if mine.is_settled() {
             Ok(())
         } else {
@@ -189,7 +189,7 @@ impl<S: Storage> Top<'_, S> {
     /// # Errors
     /// As [`commit`](Top::commit); what did not go out stays.
     pub(crate) async fn write_slice(&self, slice: &Pinned, flushed: FlushNumber, held: &Held) -> Result<()> {
-        let turn = slice.updates.turn.take().await;
+        let turn = slice.take_turn().await;
         self.write_waiting(slice, flushed, &Held::new(Arc::new((held.clone(), turn)))).await
     }
 

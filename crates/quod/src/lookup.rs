@@ -18,7 +18,7 @@ use crate::geometry::SLICE_BYTES;
 use crate::layer::Qed;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, MutexGuard};
-use crate::table::{L2Entry, decode_l1, entries};
+use crate::table::{L2Entry, decode_l1};
 use crate::units::{ClusterCount, FileOffset, GuestOffset};
 
 /// Buffers that are kept: more slices are seldom read at a time.
@@ -102,9 +102,9 @@ impl Qed {
                 let place = table.plus(l2.in_table);
                 let mut bytes = self.spares.take();
                 let is_read = matches!(storage.read_now(place.0, &mut bytes), Some(Ok(())));
-                let slice = is_read.then(|| Slice::new(load.key(), place, entries(&bytes)));
+                let slice = is_read.then(|| load.commit(place, &bytes));
                 self.spares.put(bytes);
-                load.commit(slice?)
+                slice?
             }
         };
         self.map(&slice, at, len).ok()
@@ -223,9 +223,9 @@ impl Qed {
                     };
                     let bytes = read
                         .map_err(|source| Error::io(format!("the table at {at} cannot be read"), source))?;
-                    let slice = Slice::new(key, at, entries(&bytes));
+                    let slice = load.commit(at, &bytes);
                     self.spares.put(bytes);
-                    return Ok(load.commit(slice));
+                    return Ok(slice);
                 }
             }
         }

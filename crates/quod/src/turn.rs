@@ -16,38 +16,60 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// A right that one request has at a time.
 #[derive(Default)]
-pub(crate) struct Turn(Arc<Shared>);
+pub(crate) struct Turn(Arc<BareTurn>);
 
+/// A turn without memory of its own, in something that is shared.
 #[derive(Default)]
-struct Shared {
+pub(crate) struct BareTurn {
     taken: AtomicBool,
     passed_on: Event,
 }
 
-/// Gives the turn back when it is dropped.
-pub(crate) struct Taken(Arc<Shared>);
+/// Gives the turn back when it is dropped. Until then, what the turn lies in lives.
+pub(crate) struct Taken(Arc<dyn AsRef<BareTurn> + Send + Sync>);
 
 /// The right, until the last clone is dropped.
 pub(crate) type TurnGuard = Arc<Taken>;
 
 impl Turn {
-    /// Waits for the turn. Cancel-safe: a dropped wait takes nothing, and a wake-up that it has had goes to the next.
+    /// As [`BareTurn::take`].
     pub(crate) async fn take(&self) -> TurnGuard {
-        loop {
-            let passed_on = self.0.passed_on.listen();
-            if self.0.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return Arc::new(Taken(Arc::clone(&self.0)));
+        BareTurn::take(&self.0).await
+    }
+}
+
+impl BareTurn {
+    /// Waits for the turn. Cancel-safe: a dropped wait takes nothing, and a wake-up that it has had goes to the next.
+    pub(crate) async fn take<T: AsRef<BareTurn> + Send + Sync + 'static>(within: &Arc<T>) -> TurnGuard {
+        let turn = (**within).as_ref();
+        // Who listens needs memory that stays: seldom is a turn another's.
+        while !turn.try_take() {
+            let passed_on = turn.passed_on.listen();
+            if turn.try_take() {
+                break;
             }
             passed_on.await;
         }
+        Arc::new(Taken(Arc::<T>::clone(within)))
+    }
+
+    fn try_take(&self) -> bool {
+        self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl AsRef<BareTurn> for BareTurn {
+    fn as_ref(&self) -> &BareTurn {
+        self
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::Release);
+        let turn = (*self.0).as_ref();
+        turn.taken.store(false, Ordering::Release);
         // One more than are notified already: a wake-up that is under way may belong to an earlier turn.
-        self.0.passed_on.notify_additional(1);
+        turn.passed_on.notify_additional(1);
     }
 }
 

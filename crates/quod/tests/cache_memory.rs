@@ -6,12 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use quod::cache::{Begin, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLevel};
+use quod::cache::{Begin, Pinned, SliceKey, SlicePool, TableCache, TableLevel};
 use quod::storage::{Access, Buffer, MemoryOpener};
 use quod::units::FileOffset;
 use quod::{BackingPolicy, CreateOptions, Format, Fua, Image, NewBacking, OpenOptions, block_on};
 
-const ENTRIES: u64 = 512;
 const SLICES: u64 = 1_000;
 
 fn key(index: u64) -> SliceKey {
@@ -26,7 +25,7 @@ fn cache_of(budget: usize) -> (Arc<SlicePool>, TableCache) {
 
 fn read_in(cache: &TableCache, index: u64) -> Pinned {
     let Begin::Load(load) = cache.begin_load(key(index)) else { panic!("{index} is here") };
-    load.commit(Slice::new(key(index), FileOffset(0), 0..ENTRIES))
+    load.commit(FileOffset(0), &7_u64.to_le_bytes().repeat(512))
 }
 
 #[test]
@@ -42,6 +41,20 @@ fn a_hit_allocates_nothing() {
         }
     });
     assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn a_miss_allocates_nothing_where_another_slice_goes() {
+    let (_pool, cache) = cache_of(1 << 20);
+    let bytes = [7; 4096];
+    let load = |index| {
+        let Begin::Load(load) = cache.begin_load(key(index)) else { panic!("{index} is here") };
+        drop(load.commit(FileOffset(0), &bytes));
+    };
+    (0..SLICES).for_each(load);
+    let counted = measure(|| (SLICES..2 * SLICES).for_each(load));
+    assert_eq!(counted.count_total, 0);
+    assert!(cache.stats().evictions > SLICES);
 }
 
 /// Whatever a run is: data of the image, of the one below, zeroes.

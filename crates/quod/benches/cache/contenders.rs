@@ -19,12 +19,12 @@ pub(crate) trait Contender: Sync {
 }
 
 /// Ours.
-pub(crate) struct Ours(TableCache);
+pub(crate) struct Ours(TableCache, Vec<u8>);
 
 impl Ours {
     /// A cache for `slices` slices in use.
     pub(crate) fn new(slices: usize) -> Self {
-        Ours(ours::cache(slices))
+        Ours(ours::cache(slices), ours::bytes())
     }
 }
 
@@ -34,7 +34,7 @@ impl Contender for Ours {
     }
 
     fn load(&self, index: u64) {
-        drop(ours::load(&self.0, ours::slice(index)));
+        drop(ours::load(&self.0, index, &self.1));
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) const ENTRIES: u64 = 512;
 
 /// A cache for so many slices.
 pub(crate) fn cache(slices: usize) -> TableCache {
-    let for_slices = slices * slice(0).bytes();
+    let for_slices = slices * Slice::new(key(0), FileOffset(0), &bytes()).bytes();
     let pool = SlicePool::new(for_slices);
     let _empty = TableCache::new(&pool);
     // With what it takes that is no slice.
@@ -20,17 +20,17 @@ pub(crate) fn find(cache: &TableCache, index: u64) -> Option<u64> {
     cache.find(key(index), |slice| slice.entry(index as usize % ENTRIES as usize))
 }
 
-/// What a miss does after the read.
-pub(crate) fn load(cache: &TableCache, slice: Slice) -> Option<Pinned> {
-    match cache.begin_load(slice.key()) {
-        Begin::Load(load) => Some(load.commit(slice)),
+/// What a miss does beside the read, whose result is `bytes`.
+pub(crate) fn load(cache: &TableCache, index: u64, bytes: &[u8]) -> Option<Pinned> {
+    match cache.begin_load(key(index)) {
+        Begin::Load(load) => Some(load.commit(FileOffset(0), bytes)),
         Begin::Resident(_) | Begin::Wait(_) => None,
     }
 }
 
-/// A slice of a table.
-pub(crate) fn slice(index: u64) -> Slice {
-    Slice::new(key(index), FileOffset(0), (0..ENTRIES).map(|entry| index + entry))
+/// A slice's bytes.
+pub(crate) fn bytes() -> Vec<u8> {
+    (0..ENTRIES).flat_map(u64::to_le_bytes).collect()
 }
 
 fn key(index: u64) -> SliceKey {

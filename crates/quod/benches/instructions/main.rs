@@ -16,7 +16,7 @@ mod ours;
 use std::hint::black_box;
 
 use gungraun::prelude::*;
-use quod::cache::{Slice, TableCache};
+use quod::cache::TableCache;
 use quod::{CommitPolicy, block_on};
 
 use disks::Disk;
@@ -38,11 +38,11 @@ fn cache_hit(cache: TableCache) -> TableCache {
 }
 
 // Without the read of the slice: it takes a place, and another gives its place up.
-#[library_benchmark(setup = full_cache_and_slices)]
+#[library_benchmark(setup = full_cache_and_bytes)]
 #[bench::of_1000()]
-fn cache_miss((cache, slices): (TableCache, Vec<Slice>)) -> TableCache {
-    for slice in slices {
-        black_box(ours::load(&cache, slice));
+fn cache_miss((cache, bytes): (TableCache, Vec<u8>)) -> TableCache {
+    for index in SLICES..SLICES + REQUESTS {
+        black_box(ours::load(&cache, index, &bytes));
     }
     cache
 }
@@ -86,13 +86,13 @@ main!(
 
 fn full_cache() -> TableCache {
     let cache = ours::cache(SLICES as usize);
-    (0..SLICES).for_each(|index| drop(ours::load(&cache, ours::slice(index))));
+    (0..SLICES).for_each(|index| drop(ours::load(&cache, index, &ours::bytes())));
     assert!(ours::find(&cache, 0).is_some());
     cache
 }
 
-fn full_cache_and_slices() -> (TableCache, Vec<Slice>) {
-    (full_cache(), (SLICES..SLICES + REQUESTS).map(ours::slice).collect())
+fn full_cache_and_bytes() -> (TableCache, Vec<u8>) {
+    (full_cache(), ours::bytes())
 }
 
 /// With its table in the cache.

@@ -95,13 +95,14 @@ impl Directory {
         let mut before: Option<Arc<Slice>> = None;
         loop {
             let link = before.as_ref().map_or(self.slot(key), |slice| slice.next());
-            let here = link.load_full().expect("only what is resident is removed");
+            let here = link.load();
+            let here = here.as_ref().expect("only what is resident is removed");
             if here.owned_key() == key {
                 link.store(here.next().load_full());
                 self.slices.fetch_sub(1, Relaxed);
                 return;
             }
-            before = Some(here);
+            before = Some(Arc::clone(here));
         }
     }
 

@@ -6,7 +6,7 @@
 //! | operation of the contract | here | what replaced what |
 //! | --- | --- | --- |
 //! | init | [`SlicePool::new`], [`TableCache::new`] | a budget in bytes, of one image or of many, in the place of 50 tables each (1) |
-//! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size |
+//! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size; a load takes that of one that went |
 //! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots, read through atomics, in the place of a list under a mutex (2) |
 //! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
 //! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); makes room by a clock behind a trial in the place of first in, first out (7) |
@@ -56,6 +56,7 @@ pub use updates::EntryRun;
 pub(crate) use updates::{Amount, Promise};
 
 use crate::sync::{EventListener, MutexGuard};
+use crate::units::FileOffset;
 
 /// Slices of the tables of one image, shared by all its requests. The memory for them is a [`SlicePool`]'s, of this image
 /// alone or of many.
@@ -131,7 +132,8 @@ impl TableCache {
 
     /// Answers a miss: the first to come loads, the others wait for it.
     pub fn begin_load(&self, key: SliceKey) -> Begin<'_> {
-        self.begin(key, |loading| Some(loading.ended.listen())).expect("a wait has been told")
+        self.begin(key, |loading| Some(loading.ended.get_or_insert_default().listen()))
+            .expect("a wait has been told")
     }
 
     /// As [`begin_load`](TableCache::begin_load), for who does not wait; `None` when another loads it.
@@ -142,16 +144,17 @@ impl TableCache {
     fn begin(
         &self,
         key: SliceKey,
-        wait: impl FnOnce(&Loading) -> Option<EventListener>,
+        wait: impl FnOnce(&mut Loading) -> Option<EventListener>,
     ) -> Option<Begin<'_>> {
         let mut structure = self.pool.lock();
+        let Structure { loading, spare, .. } = &mut *structure;
         let begin = match self.pin_silently(key) {
             Some(pinned) => Begin::Resident(pinned),
-            None => match structure.loading.entry(self.owned(key)) {
-                Entry::Occupied(loading) => Begin::Wait(wait(loading.get())?),
+            None => match loading.entry(self.owned(key)) {
+                Entry::Occupied(mut loading) => Begin::Wait(wait(loading.get_mut())?),
                 Entry::Vacant(vacant) => {
                     vacant.insert(Loading::default());
-                    Begin::Load(Load { cache: self, key })
+                    Begin::Load(Load { cache: self, key, memory: spare.pop() })
                 }
             },
         };
@@ -175,9 +178,24 @@ impl TableCache {
     pub fn commit(&self, slice: Slice) -> Pinned {
         // Allocated outside the lock.
         let slice = Arc::new(slice.of_image(self.image));
-        let structure = self.pool.lock();
+        let mut structure = self.pool.lock();
         let first = self.pin_silently(slice.key());
+        if first.is_none()
+            && let Some(loading) = structure.loading.get_mut(&slice.owned_key())
+        {
+            loading.first = Pinned::try_new(&slice);
+        }
         self.commit_under(structure, first, slice)
+    }
+
+    /// A slice of this image, in memory of one that went when there is some.
+    fn make(&self, memory: Option<Arc<Slice>>, key: SliceKey, at: FileOffset, bytes: &[u8]) -> Arc<Slice> {
+        let Some(mut slice) = memory else {
+            return Arc::new(Slice::new(key, at, bytes).of_image(self.image));
+        };
+        let unseen = Arc::get_mut(&mut slice).expect("what is kept as memory is in no list");
+        unseen.renew(self.owned(key), at, bytes);
+        slice
     }
 
     fn commit_under(
@@ -197,10 +215,10 @@ impl TableCache {
         drop(structure);
         trace!(?key, "table cache commit");
         // Memory is given back outside the lock, too.
-        for slice in evicted {
+        for (OwnedKey { image, key }, memory) in evicted {
+            drop(memory);
             self.counters.evict();
-            let of_another = slice.owned_key().image != self.image;
-            trace!(key = ?slice.key(), of_another, "table cache evict");
+            trace!(?key, of_another = image != self.image, "table cache evict");
         }
         pinned
     }
@@ -241,6 +259,7 @@ impl Drop for TableCache {
 pub struct Load<'a> {
     cache: &'a TableCache,
     key: SliceKey,
+    memory: Option<Arc<Slice>>,
 }
 
 impl Load<'_> {
@@ -249,14 +268,15 @@ impl Load<'_> {
         self.key
     }
 
-    /// Makes the slice resident and wakes who waits for it. First commit wins: when another one came in by another
-    /// road, that one is returned.
+    /// Takes the slice's bytes, which lie in the file at `at`, makes it resident and wakes who waits for it. First commit
+    /// wins: when another one came in by another road, that one is returned.
     ///
     /// # Panics
-    /// When the slice is not the one that was to be loaded.
-    pub fn commit(self, slice: Slice) -> Pinned {
-        assert_eq!(slice.key(), self.key, "the slice that was asked for");
-        let (cache, slice) = (self.cache, Arc::new(slice.of_image(self.cache.image)));
+    /// When the bytes are not whole entries.
+    pub fn commit(mut self, at: FileOffset, bytes: &[u8]) -> Pinned {
+        let (cache, memory) = (self.cache, self.memory.take());
+        // Filled outside the lock.
+        let slice = cache.make(memory, self.key, at, bytes);
         // Both under one lock: resident, and loading no more.
         let mut structure = cache.pool.lock();
         let ended = self.end(&mut structure);
@@ -281,10 +301,11 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        if let Some(loading) = &self.loading {
-            loading.ended.notify(usize::MAX);
-            trace!(key = ?self.key, "table cache load ended");
+        let Some(loading) = &self.loading else { return };
+        if let Some(ended) = &loading.ended {
+            ended.notify(usize::MAX);
         }
+        trace!(key = ?self.key, "table cache load ended");
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! Invariants: a resident slice is in the directory and in exactly one queue of the policy; an evicted slice is in neither
 //! and can no longer be pinned; bytes exceed the budget only while the slices that eviction meets are pinned. No two
-//! images have one number, and whoever gets that of one that is gone finds nothing of it. [`SlicePool::validate`] holds the
-//! structure against them.
+//! images have one number, and whoever gets that of one that is gone finds nothing of it. Memory that is kept for slices to
+//! come was of slices that nobody refers to. [`SlicePool::validate`] holds the structure against them.
 //!
 //! Absent on purpose: I/O, and whatever concerns one image (`mod.rs`).
 
@@ -28,6 +28,9 @@ use crate::sync::{Event, Mutex, MutexGuard};
 /// What may be kept for entries that the file is owed is one part in so many of the budget.
 const KEPT_SHARE: usize = 4;
 
+/// The memory of so many slices that went is kept for those that come.
+const MOST_SPARE: usize = 2;
+
 /// Memory for slices, shared by the table caches of one image's chain or of many images.
 pub struct SlicePool {
     pub(super) directory: Directory,
@@ -41,6 +44,8 @@ pub struct SlicePool {
 pub(super) struct Structure {
     pub(super) loading: HashMap<OwnedKey, Loading, RandomState>,
     pub(super) clock: Clock,
+    /// Memory for slices to come, of slices that went and that nobody looks at any more.
+    pub(super) spare: Vec<Arc<Slice>>,
     bytes: usize,
     /// What is each image's of that; `None` where a number is free.
     images: Vec<Option<usize>>,
@@ -51,11 +56,15 @@ pub(super) struct Structure {
 /// A slice that is being read.
 #[derive(Default)]
 pub(super) struct Loading {
-    pub(super) ended: Event,
+    /// Made by the first who waits: few loads are waited for.
+    pub(super) ended: Option<Event>,
     /// What came in by another road meanwhile. It stays until the load has ended, since it may be newer than what the
     /// load has read.
     pub(super) first: Option<Pinned>,
 }
+
+/// Slices that went, with their memory unless that is kept; to be dropped outside the lock.
+pub(super) type Evicted = SmallVec<[(OwnedKey, Option<Arc<Slice>>); 2]>;
 
 impl Structure {
     /// What slices of an image take, with its cache.
@@ -76,7 +85,7 @@ impl Structure {
 
 impl SlicePool {
     /// Makes an empty pool. `budget` is what slices, the directory and the cache of each image may take together, in bytes;
-    /// beside it each image keeps up to 32 KiB that slices are read into. The directory is made at once: a hundredth of the
+    /// beside it each image keeps up to 32 KiB that slices are read into, and the pool memory for two slices to come. The directory is made at once: a hundredth of the
     /// budget at most, or less than 4 KiB.
     pub fn new(budget: usize) -> Arc<Self> {
         Arc::new(SlicePool::with_budget(budget))
@@ -85,8 +94,14 @@ impl SlicePool {
     pub(super) fn with_budget(budget: usize) -> Self {
         let directory = Directory::new((budget / SLICE_BYTES as usize) as u64);
         let bytes = size_of::<SlicePool>() + directory.bytes();
-        let (loading, clock) = (HashMap::default(), Clock::default());
-        let structure = Structure { loading, clock, bytes, images: Vec::new(), all_pinned: false };
+        let structure = Structure {
+            loading: HashMap::default(),
+            clock: Clock::default(),
+            spare: Vec::new(),
+            bytes,
+            images: Vec::new(),
+            all_pinned: false,
+        };
         SlicePool { directory, structure: Mutex::new(structure), budget, keepers: AtomicUsize::new(0) }
     }
 
@@ -134,25 +149,30 @@ impl SlicePool {
         drop((gone, leaked));
     }
 
-    /// Takes in a slice that is not here, and makes room. Returns what went, to be dropped outside the lock.
-    pub(super) fn admit(&self, structure: &mut Structure, slice: &Arc<Slice>) -> SmallVec<[Arc<Slice>; 2]> {
+    /// Takes in a slice that is not here, and makes room.
+    pub(super) fn admit(&self, structure: &mut Structure, slice: &Arc<Slice>) -> Evicted {
         self.directory.insert(Arc::clone(slice));
         structure.count_in(slice.owned_key().image, slice.bytes());
         structure.clock.admit(Arc::clone(slice));
-        if let Some(loading) = structure.loading.get_mut(&slice.owned_key()) {
-            loading.first = Pinned::try_new(slice);
-        }
         self.make_room(structure)
     }
 
-    /// Evicts until the budget holds or what it meets is pinned. Returns what went.
-    fn make_room(&self, structure: &mut Structure) -> SmallVec<[Arc<Slice>; 2]> {
-        let mut evicted = SmallVec::new();
+    /// Evicts until the budget holds or what it meets is pinned.
+    fn make_room(&self, structure: &mut Structure) -> Evicted {
+        let mut evicted = Evicted::new();
         while structure.bytes > self.budget {
-            let Some(slice) = structure.clock.evict() else { break };
-            self.directory.remove(slice.owned_key());
-            structure.count_out(slice.owned_key().image, slice.bytes());
-            evicted.push(slice);
+            let Some(mut slice) = structure.clock.evict() else { break };
+            let key = slice.owned_key();
+            self.directory.remove(key);
+            structure.count_out(key.image, slice.bytes());
+            match Arc::get_mut(&mut slice) {
+                Some(unseen) if structure.spare.len() < MOST_SPARE => {
+                    unseen.unlink();
+                    structure.spare.push(slice);
+                    evicted.push((key, None));
+                }
+                Some(_) | None => evicted.push((key, Some(slice))),
+            }
         }
         structure.all_pinned = structure.bytes > self.budget;
         evicted
@@ -182,6 +202,8 @@ impl SlicePool {
             *held.expect("the image of a slice has a cache") += slice.bytes();
             slices += 1;
         }
+        let unseen = |slice: &Arc<Slice>| slice.is_evicted() && Arc::strong_count(slice) == 1;
+        assert!(structure.spare.iter().all(unseen), "somebody refers to memory for slices to come");
         assert_eq!(slices, self.directory.len(), "slices in the directory and in the queues");
         assert_eq!(held, structure.images, "bytes held and bytes counted, for each image");
         let held: usize = held.into_iter().flatten().sum();

@@ -13,9 +13,9 @@ use std::iter::Sum;
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use super::Slice;
+use super::{Pinned, Slice};
 use crate::sync::{Mutex, MutexGuard};
-use crate::turn::Turn;
+use crate::turn::{BareTurn, TurnGuard};
 use crate::units::FlushNumber;
 
 /// New values for a run of entries of one slice: `first`, `first + stride`, ...
@@ -56,26 +56,41 @@ pub(crate) struct Promise {
 #[derive(Default)]
 pub(crate) struct Updates {
     /// Whoever holds it may write the slice to the file.
-    pub(crate) turn: Turn,
+    turn: BareTurn,
     queue: Mutex<Queue>,
 }
 
 #[derive(Default)]
 struct Queue {
     next: u64,
+    /// In a box: slices are many, and most are not being written.
+    content: Option<Box<Content>>,
+}
+
+/// What is in a queue that is not empty.
+#[derive(Default)]
+struct Content {
     waiting: Vec<Waiting>,
     /// The slice as the file has it, while visible entries differ from that.
     in_file: Option<Box<[u64]>>,
 }
 
 impl Queue {
-    /// Slices are many, and most are not being written: an empty queue keeps no memory.
+    fn waiting(&self) -> &[Waiting] {
+        self.content.as_ref().map_or(&[], |content| &content.waiting)
+    }
+
+    fn waiting_mut(&mut self) -> &mut [Waiting] {
+        self.content.as_mut().map_or(&mut [], |content| &mut content.waiting)
+    }
+
+    /// Forgets what no longer has to be known.
     fn give_back(&mut self) {
-        if self.waiting.is_empty() {
-            self.waiting = Vec::new();
-        }
-        if !self.waiting.iter().any(|waiting| waiting.promise.is_some()) {
-            self.in_file = None;
+        let Some(content) = &mut self.content else { return };
+        if content.waiting.is_empty() {
+            self.content = None;
+        } else if content.waiting.iter().all(|waiting| waiting.promise.is_none()) {
+            content.in_file = None;
         }
     }
 }
@@ -127,35 +142,36 @@ impl Updates {
 
     /// Whether entries wait that no reader sees, and that a failed or cancelled write may have brought to the file.
     pub(crate) fn unsettled(&self) -> bool {
-        self.lock().waiting.iter().any(Waiting::is_unsettled)
+        self.lock().waiting().iter().any(Waiting::is_unsettled)
     }
 
     /// Whether such entries wait for any of these places.
     pub(crate) fn unsettled_in(&self, places: &Range<usize>) -> bool {
-        self.lock().waiting.iter().any(|waiting| waiting.is_unsettled() && waiting.run.overlaps(places))
+        self.lock().waiting().iter().any(|waiting| waiting.is_unsettled() && waiting.run.overlaps(places))
     }
 
     /// Whether entries wait that outlive the request they came with.
     pub(crate) fn owes(&self) -> bool {
-        self.lock().waiting.iter().any(|waiting| waiting.attempted || waiting.promise.is_some())
+        self.lock().waiting().iter().any(|waiting| waiting.attempted || waiting.promise.is_some())
     }
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().waiting.is_empty()
+        self.lock().waiting().is_empty()
     }
 
     /// Whether a failed or cancelled write may have brought that value to that place of the file.
     pub(crate) fn may_have_brought(&self, place: usize, value: u64) -> bool {
         let queue = self.lock();
-        let attempted = queue.waiting.iter().filter(|waiting| waiting.attempted);
+        let attempted = queue.waiting().iter().filter(|waiting| waiting.attempted);
         attempted.flat_map(|waiting| waiting.run.entries()).any(|entry| entry == (place, value))
     }
 
     /// What is promised.
     pub(crate) fn promised(&self) -> Amount {
         let queue = self.lock();
-        let promises = queue.waiting.iter().filter_map(|waiting| Some((waiting.run.count, waiting.promise?)));
+        let promises =
+            queue.waiting().iter().filter_map(|waiting| Some((waiting.run.count, waiting.promise?)));
         promises.map(|(count, promise)| Amount::of(count, promise)).sum()
     }
 
@@ -163,7 +179,7 @@ impl Updates {
     pub(crate) fn waits_for(&self) -> FlushNumber {
         let queue = self.lock();
         queue
-            .waiting
+            .waiting()
             .iter()
             .filter_map(|waiting| waiting.promise)
             .map(|promise| promise.after)
@@ -175,14 +191,15 @@ impl Updates {
     pub(crate) fn unattempted(&self) -> Vec<(usize, u64)> {
         let queue = self.lock();
         let unattempted =
-            queue.waiting.iter().filter(|waiting| !waiting.attempted && waiting.promise.is_some());
+            queue.waiting().iter().filter(|waiting| !waiting.attempted && waiting.promise.is_some());
         unattempted.flat_map(|waiting| waiting.run.entries()).collect()
     }
 
     /// Makes promised entries for a place wait for that flush, whatever they waited for.
     pub(crate) fn wait_for(&self, place: usize, after: FlushNumber) {
         let mut queue = self.lock();
-        let there = queue.waiting.iter_mut().filter(|waiting| waiting.run.overlaps(&(place..place + 1)));
+        let there =
+            queue.waiting_mut().iter_mut().filter(|waiting| waiting.run.overlaps(&(place..place + 1)));
         there.filter_map(|waiting| waiting.promise.as_mut()).for_each(|promise| promise.after = after);
     }
 
@@ -191,7 +208,7 @@ impl Updates {
     pub(crate) fn attempt(&self, flushed: FlushNumber) -> Attempt {
         let mut queue = self.lock();
         let mut attempt = Attempt { numbers: Vec::new(), runs: Vec::new() };
-        for waiting in queue.waiting.iter_mut().filter(|waiting| waiting.may_go_out(flushed)) {
+        for waiting in queue.waiting_mut().iter_mut().filter(|waiting| waiting.may_go_out(flushed)) {
             waiting.attempted = true;
             attempt.numbers.push(waiting.number);
             attempt.runs.push(waiting.run);
@@ -212,6 +229,19 @@ impl Sum for Amount {
             entries: sum.entries + one.entries,
             bytes: sum.bytes + one.bytes,
         })
+    }
+}
+
+impl AsRef<BareTurn> for Slice {
+    fn as_ref(&self) -> &BareTurn {
+        &self.updates.turn
+    }
+}
+
+impl Pinned {
+    /// Waits for the turn to write the slice to the file.
+    pub(crate) async fn take_turn(&self) -> TurnGuard {
+        BareTurn::take(self.shared()).await
     }
 }
 
@@ -236,17 +266,18 @@ impl Slice {
         queue.next += 1;
         // No entry goes out before an earlier one for the same place.
         let places = run.start..run.start + run.count;
-        let earlier = queue.waiting.iter().filter(|waiting| waiting.run.overlaps(&places));
+        let earlier = queue.waiting().iter().filter(|waiting| waiting.run.overlaps(&places));
         let after = earlier
             .filter_map(|waiting| waiting.promise)
             .map(|earlier| earlier.after)
             .max()
             .unwrap_or_default();
         let promise = promise.map(|promise| Promise { after: promise.after.max(after), ..promise });
-        queue.waiting.push(Waiting { number, run, promise, attempted: false });
+        let content = queue.content.get_or_insert_default();
+        content.waiting.push(Waiting { number, run, promise, attempted: false });
         if promise.is_some() {
             // Under the lock, so that whoever asks for what the file has sees both or none.
-            queue.in_file.get_or_insert_with(|| (0..self.len()).map(|index| self.entry(index)).collect());
+            content.in_file.get_or_insert_with(|| (0..self.len()).map(|index| self.entry(index)).collect());
             self.publish(&run);
         }
         number
@@ -255,7 +286,7 @@ impl Slice {
     /// Entries as the file is known to have them.
     pub(crate) fn in_file(&self, places: Range<usize>) -> Vec<u64> {
         let queue = self.updates.lock();
-        match &queue.in_file {
+        match queue.content.as_ref().and_then(|content| content.in_file.as_ref()) {
             Some(entries) => entries[places].to_vec(),
             None => places.map(|index| self.entry(index)).collect(),
         }
@@ -264,9 +295,10 @@ impl Slice {
     /// The file has what was attempted: readers see all of it now. Tells how much of it was promised.
     pub(crate) fn settle(&self, attempt: &Attempt) -> Amount {
         let mut queue = self.updates.lock();
+        let Some(content) = &mut queue.content else { return Amount::default() };
         let mut promised = Vec::new();
-        let mut left = Vec::with_capacity(queue.waiting.len().saturating_sub(attempt.numbers.len()));
-        for waiting in std::mem::take(&mut queue.waiting) {
+        let mut left = Vec::with_capacity(content.waiting.len().saturating_sub(attempt.numbers.len()));
+        for waiting in std::mem::take(&mut content.waiting) {
             if attempt.numbers.binary_search(&waiting.number).is_err() {
                 left.push(waiting);
                 continue;
@@ -275,11 +307,11 @@ impl Slice {
                 Some(promise) => promised.push(Amount::of(waiting.run.count, promise)),
                 None => self.publish(&waiting.run),
             }
-            if let Some(in_file) = &mut queue.in_file {
+            if let Some(in_file) = &mut content.in_file {
                 waiting.run.entries().for_each(|(index, value)| in_file[index] = value);
             }
         }
-        queue.waiting = left;
+        content.waiting = left;
         queue.give_back();
         promised.into_iter().sum()
     }
@@ -288,14 +320,15 @@ impl Slice {
 impl Enqueued<'_> {
     /// Whether the file has the entries.
     pub(crate) fn is_settled(&self) -> bool {
-        !self.slice.updates.lock().waiting.iter().any(|waiting| waiting.number == self.number)
+        !self.slice.updates.lock().waiting().iter().any(|waiting| waiting.number == self.number)
     }
 }
 
 impl Drop for Enqueued<'_> {
     fn drop(&mut self) {
         let mut queue = self.slice.updates.lock();
-        queue.waiting.retain(|waiting| waiting.attempted || waiting.number != self.number);
+        let Some(content) = &mut queue.content else { return };
+        content.waiting.retain(|waiting| waiting.attempted || waiting.number != self.number);
         queue.give_back();
     }
 }

@@ -88,7 +88,7 @@ impl<'a> Ours<'a> {
 
     /// Bytes of memory that a slice takes.
     pub(crate) fn slice_bytes(entries: u64) -> u64 {
-        Slice::new(key(0), FileOffset(0), 0..entries).bytes() as u64
+        Slice::new(key(0), FileOffset(0), &vec![0; (entries * ENTRY) as usize]).bytes() as u64
     }
 
     /// What a pool takes without slices is not what is compared.
@@ -102,7 +102,7 @@ impl<'a> Ours<'a> {
     fn load(&mut self, image: u32, number: u64) {
         let Begin::Load(load) = self.caches[image as usize].begin_load(key(number)) else { return };
         self.reads.read(image, number, &mut self.buffer);
-        load.commit(Slice::new(key(number), FileOffset(0), entries(&self.buffer)));
+        load.commit(FileOffset(0), &self.buffer);
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::super::directory::Directory;
 use super::super::slot::{OwnedKey, Pinned};
 use super::super::{Begin, EntryRun, Kept, Promise, Slice, SliceKey, TableCache};
-use super::{l2, room_for, slice};
+use super::{bytes, l2, room_for, slice};
 use crate::models::kernels::{begin_and_drop, block_on, explore, explore_within, side_by_side};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::units::FlushNumber;
+use crate::units::{FileOffset, FlushNumber};
 
 /// Keys that share a slot of the smallest directory.
 const TOGETHER: [u64; 4] = [0, 17, 34, 51];
@@ -124,7 +124,7 @@ impl Cached {
                     assert_eq!(self.loading.fetch_add(1, Ordering::Relaxed), 0, "one loads");
                     self.loads.fetch_add(1, Ordering::Relaxed);
                     self.loading.fetch_sub(1, Ordering::Relaxed);
-                    return load.commit(slice(key, 1, 100 + key.index));
+                    return load.commit(FileOffset(0), &bytes(1, 100 + key.index));
                 }
             }
         }
@@ -233,7 +233,7 @@ impl Written {
     fn update(&self, place: usize) {
         let run = EntryRun { start: place, count: 1, first: 1 + place as u64, stride: 0 };
         let mine = self.slice.enqueue(run);
-        let turn = block_on(self.slice.updates.turn.take());
+        let turn = block_on(self.slice.take_turn());
         if !mine.is_settled() {
             self.write();
         }
@@ -288,7 +288,7 @@ fn entries_that_a_failed_write_may_have_brought_to_the_file_stay() {
             &[
                 |written| {
                     let mine = written.slice.enqueue(EntryRun { start: 1, count: 1, first: 2, stride: 0 });
-                    let turn = block_on(written.slice.updates.turn.take());
+                    let turn = block_on(written.slice.take_turn());
                     if !mine.is_settled() {
                         // The write fails: nothing is published, nothing settled.
                         written.slice.updates.attempt(FlushNumber::NONE);

@@ -15,9 +15,13 @@ fn l2(index: u64) -> SliceKey {
     SliceKey { level: TableLevel::L2, index }
 }
 
-/// A slice of a few entries that are all `value`.
+/// Bytes of a few entries that are all `value`.
+fn bytes(entries: usize, value: u64) -> Vec<u8> {
+    value.to_le_bytes().repeat(entries)
+}
+
 fn slice(key: SliceKey, entries: usize, value: u64) -> Slice {
-    Slice::new(key, FileOffset(0), std::iter::repeat_n(value, entries))
+    Slice::new(key, FileOffset(0), &bytes(entries, value))
 }
 
 /// A cache that has room for so many slices of so many entries, and not for one more.

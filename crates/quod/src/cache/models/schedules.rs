@@ -8,9 +8,10 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
 use super::super::{Begin, EntryRun, Pinned, SliceKey, TableCache};
-use super::{l2, room_for, slice};
+use super::{bytes, l2, room_for, slice};
 use crate::models::schedules::explore;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::units::FileOffset;
 
 const KEYS: u64 = 5;
 const ENTRIES: usize = 2;
@@ -47,7 +48,7 @@ impl World {
                     assert!(!loading.swap(true, Ordering::AcqRel), "two load {key:?}");
                     let read = self.in_file(key);
                     loading.store(false, Ordering::Release);
-                    return load.commit(slice(key, ENTRIES, read));
+                    return load.commit(FileOffset(0), &bytes(ENTRIES, read));
                 }
             }
         }
@@ -55,7 +56,7 @@ impl World {
 
     /// As `commit.rs` does: under the slice's turn the file has it first, then it is published.
     fn update(&self, pinned: &Pinned) {
-        let turn = block_on(pinned.updates.turn.take());
+        let turn = block_on(pinned.take_turn());
         let before = pinned.entry(0);
         let key = pinned.key();
         assert_eq!(before, self.in_file(key), "the slice that is updated is the one of its key");
@@ -68,7 +69,7 @@ impl World {
     fn look(&self, key: SliceKey) {
         let before = self.in_file(key);
         let pinned = self.get(key);
-        let turn = block_on(pinned.updates.turn.take());
+        let turn = block_on(pinned.take_turn());
         let seen = pinned.entry(ENTRIES - 1);
         assert!(seen % KEYS == key.index && seen >= before, "{key:?} shows {seen}, the file had {before}");
         drop(turn);

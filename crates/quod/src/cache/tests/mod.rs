@@ -41,9 +41,13 @@ fn l1(index: u64) -> SliceKey {
     SliceKey { level: TableLevel::L1, index }
 }
 
-/// A slice whose entries are all `value`.
+/// A slice's bytes, whose entries are all `value`.
+fn bytes(value: u64) -> Vec<u8> {
+    value.to_le_bytes().repeat(ENTRIES)
+}
+
 fn slice(key: SliceKey, value: u64) -> Slice {
-    Slice::new(key, FileOffset(0), std::iter::repeat_n(value, ENTRIES))
+    Slice::new(key, FileOffset(0), &bytes(value))
 }
 
 /// A cache that has room for `slices` slices, and not for one more.
@@ -78,7 +82,7 @@ fn load(cache: &TableCache, key: SliceKey) -> Load<'_> {
 
 /// A miss, satisfied.
 fn read_in(cache: &TableCache, key: SliceKey, value: u64) -> Pinned {
-    load(cache, key).commit(slice(key, value))
+    load(cache, key).commit(FileOffset(0), &bytes(value))
 }
 
 /// How many slices are pinned.

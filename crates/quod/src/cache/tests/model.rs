@@ -85,13 +85,13 @@ impl<'a> Model<'a> {
             Step::CommitLoad(at) => {
                 if let Some(load) = take(&mut self.loads, at) {
                     self.stats.misses += 1;
-                    self.commit(load.key, |slice| load.commit(slice));
+                    self.commit(load.key, |bytes| load.commit(FileOffset(0), bytes));
                 }
             }
             Step::AbandonLoad(at) => drop(take(&mut self.loads, at)),
             Step::Commit(key) => {
                 let cache = self.cache;
-                self.commit(key, |slice| cache.commit(slice));
+                self.commit(key, |bytes| cache.commit(Slice::new(key, FileOffset(0), bytes)));
             }
             Step::Publish(at) => self.publish(at),
         }
@@ -118,11 +118,11 @@ impl<'a> Model<'a> {
     }
 
     /// The first commit wins; only unused slices go, as many as must, and none that an unfinished load could bring back.
-    fn commit(&mut self, key: SliceKey, commit: impl FnOnce(Slice) -> Pinned) {
+    fn commit(&mut self, key: SliceKey, commit: impl FnOnce(&[u8]) -> Pinned) {
         let value = self.next_value;
         self.next_value += 1;
         let before = self.cache.pool.bytes();
-        let pinned = commit(slice(key, value));
+        let pinned = commit(&bytes(value));
         let first = *self.here.entry(plain(key)).or_insert(value);
         assert_eq!(pinned.entry(0), first);
         self.pins.push(pinned);

@@ -73,7 +73,7 @@ fn each_operation(cache: &TableCache) {
     assert_eq!(found(cache, l2(10)), None);
     let load = load(cache, l2(10));
     drop(cache.begin_load(l2(10)));
-    drop(load.commit(slice(l2(10), 1)));
+    drop(load.commit(FileOffset(0), &bytes(1)));
     assert_eq!(found(cache, l2(10)), Some(1));
     drop(cache.pin(l2(10)));
     drop(cache.begin_load(l2(10)));
@@ -119,7 +119,7 @@ fn counters_tell_what_happened() {
     assert_eq!(found(&cache, l2(0)), None);
     let first = load(&cache, l2(0));
     drop(cache.begin_load(l2(0)));
-    let first = first.commit(slice(l2(0), 0));
+    let first = first.commit(FileOffset(0), &bytes(0));
     (0..5).for_each(|_| assert_eq!(found(&cache, l2(0)), Some(0)));
     (1..4).for_each(|index| drop(read_in(&cache, l2(index), index)));
     let stats = cache.stats();

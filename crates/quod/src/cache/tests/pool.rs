@@ -55,9 +55,9 @@ fn each_loads_for_itself() {
     // Not the same slice: it does not wait for the other.
     let second = load(&caches[1], l2(7));
     assert_eq!((caches[0].loads(), caches[1].loads()), (1, 1));
-    first.commit(slice(l2(7), 1));
+    first.commit(FileOffset(0), &bytes(1));
     assert_eq!((found(&caches[0], l2(7)), found(&caches[1], l2(7))), (Some(1), None));
-    second.commit(slice(l2(7), 2));
+    second.commit(FileOffset(0), &bytes(2));
     assert_eq!((found(&caches[0], l2(7)), found(&caches[1], l2(7))), (Some(1), Some(2)));
     pool.validate();
 }
@@ -112,8 +112,8 @@ fn the_same_slices_of_many_images_spread_over_the_slots() {
 
 #[test]
 fn an_image_that_enters_a_full_pool_makes_room_for_itself() {
-    let (pool, caches) = pool_for(64, 1);
-    (0..64).for_each(|index| drop(read_in(&caches[0], l2(index), index)));
+    let (pool, caches) = pool_for(128, 1);
+    (0..128).for_each(|index| drop(read_in(&caches[0], l2(index), index)));
     let more: Vec<_> = (0..4).map(|_| TableCache::new(&pool)).collect();
     assert!(pool.bytes() <= pool.budget());
     pool.validate();

@@ -35,7 +35,7 @@ fn get(cache: &TableCache, key: SliceKey, read: impl Fn() -> u64) -> Pinned {
         match cache.begin_load(key) {
             Begin::Resident(pinned) => return pinned,
             Begin::Wait(loaded) => assert!(loaded.wait_timeout(PATIENCE).is_some(), "nobody woke the waiter"),
-            Begin::Load(load) => return load.commit(slice(key, read())),
+            Begin::Load(load) => return load.commit(FileOffset(0), &bytes(read())),
         }
     }
 }
@@ -68,7 +68,9 @@ fn different_slices_load_side_by_side() {
     let cache = room_for(4);
     let (one, other) = (load(&cache, l2(0)), load(&cache, l2(1)));
     let third = load(&cache, l1(0));
-    drop((one.commit(slice(l2(0), 0)), other.commit(slice(l2(1), 1)), third.commit(slice(l1(0), 2))));
+    for load in [one, other, third] {
+        drop(load.commit(FileOffset(0), &bytes(0)));
+    }
     assert_eq!(cache.stats().misses, 3);
 }
 

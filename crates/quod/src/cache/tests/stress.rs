@@ -43,7 +43,7 @@ impl File {
 
     /// As `commit.rs` does: the file has it first, then it is published. Under a turn, since updates have an order.
     fn update(&self, pinned: &Pinned) {
-        let turn = crate::block_on(pinned.updates.turn.take());
+        let turn = crate::block_on(pinned.take_turn());
         let value = self.entries[pinned.key().index as usize].fetch_add(KEYS, Ordering::AcqRel) + KEYS;
         pinned.publish(&super::super::EntryRun { start: 0, count: ENTRIES, first: value, stride: 0 });
         drop(turn);
@@ -62,7 +62,7 @@ fn get(cache: &TableCache, key: SliceKey, file: &File) -> Pinned {
                 return pinned;
             }
             Begin::Wait(loaded) => loaded.wait(),
-            Begin::Load(load) => return load.commit(slice(key, file.read(key))),
+            Begin::Load(load) => return load.commit(FileOffset(0), &bytes(file.read(key))),
         }
     }
 }
@@ -71,7 +71,7 @@ fn get(cache: &TableCache, key: SliceKey, file: &File) -> Pinned {
 fn check_fresh(cache: &TableCache, key: SliceKey, file: &File) {
     let before = file.entries[key.index as usize].load(Ordering::Acquire);
     let pinned = get(cache, key, file);
-    let turn = crate::block_on(pinned.updates.turn.take());
+    let turn = crate::block_on(pinned.take_turn());
     let seen = pinned.entry(ENTRIES - 1);
     assert!(seen % KEYS == key.index && seen >= before, "{key:?} shows {seen}, the file had {before}");
     drop(turn);
