@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,16 +21,14 @@ use crate::Buffers;
 use crate::buffer::Rest;
 use crate::lock::Locked;
 
-/// Tasks that run before what they have asked for reaches the kernel, within these bounds: they share a system call, and half
-/// of them at most, so that the disk works for the others.
-const SUBMIT_AFTER: RangeInclusive<usize> = 2..=8;
+/// Tasks that run before what they have asked for reaches the kernel: a disk waits for few, and they share a system call.
+const SUBMIT_AFTER: usize = 8;
 
 /// An event loop for up to so many tasks that use files, still to be built. All of them can be woken at a time: a thread that
 /// wakes more than there is room for waits for the loop, and may do so under a lock that the loop wants.
 pub fn event_loop(tasks: usize) -> RuntimeBuilder {
     let mut builder = Runtime::builder();
-    let submit_after = (tasks / 2).clamp(*SUBMIT_AFTER.start(), *SUBMIT_AFTER.end());
-    builder.event_interval(submit_after).sync_queue_size(tasks.max(1));
+    builder.event_interval(SUBMIT_AFTER).sync_queue_size(tasks.max(1));
     builder
 }
 
