@@ -8,6 +8,7 @@
 //! Absent on purpose: buffering, and any protocol. TLS over a socket is another implementation (`transport.rs`).
 
 pub(crate) mod inbox;
+mod lookout;
 pub(crate) mod tls;
 pub(crate) mod transport;
 
@@ -15,6 +16,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 
 use compio::runtime::fd::PollFd;
+use lookout::Lookout;
+use rustix::event::{self, Timespec};
 use rustix::io::{Errno, read, readv};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 
@@ -38,6 +41,10 @@ pub(crate) trait Stream {
     /// `WouldBlock` when there is no room for all of it.
     fn try_flush(&self) -> io::Result<()>;
 
+    /// Looks a little while, without sleep, whether [`try_read`](Stream::try_read) is worth trying; tells whether it is. May be
+    /// dropped at any time.
+    async fn look_out(&self) -> io::Result<bool>;
+
     /// Waits until [`try_read`](Stream::try_read) is worth trying. May be dropped at any time.
     async fn readable(&self) -> io::Result<()>;
 
@@ -47,7 +54,10 @@ pub(crate) trait Stream {
 
 /// A Unix or TCP socket on this thread's event loop.
 #[derive(Debug)]
-pub(crate) struct Socket(PollFd<OwnedFd>);
+pub(crate) struct Socket {
+    stream: PollFd<OwnedFd>,
+    lookout: Lookout,
+}
 
 impl Socket {
     /// Puts `stream`, which does not block, on the event loop of this thread.
@@ -55,7 +65,7 @@ impl Socket {
     /// # Errors
     /// What the system says.
     pub(crate) fn new(stream: OwnedFd) -> io::Result<Self> {
-        Ok(Socket(PollFd::new(stream)?))
+        Ok(Socket { stream: PollFd::new(stream)?, lookout: Lookout::new() })
     }
 }
 
@@ -63,8 +73,8 @@ impl Stream for Socket {
     fn try_read(&self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         loop {
             let read = match &mut *into {
-                [single] => read(&self.0, &mut **single),
-                several => readv(&self.0, several),
+                [single] => read(&self.stream, &mut **single),
+                several => readv(&self.stream, several),
             };
             match read {
                 Err(Errno::INTR) => {}
@@ -77,7 +87,7 @@ impl Stream for Socket {
         // Not writev: that would raise SIGPIPE where the process has not ignored it.
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         loop {
-            match sendmsg(&self.0, from, &mut SendAncillaryBuffer::default(), flags) {
+            match sendmsg(&self.stream, from, &mut SendAncillaryBuffer::default(), flags) {
                 Err(Errno::INTR) => {}
                 sent => return Ok(sent?),
             }
@@ -88,19 +98,32 @@ impl Stream for Socket {
         Ok(())
     }
 
+    async fn look_out(&self) -> io::Result<bool> {
+        self.lookout.look(|| self.has_arrived()).await
+    }
+
     async fn readable(&self) -> io::Result<()> {
-        self.0.read_ready().await
+        self.stream.read_ready().await
     }
 
     async fn writable(&self) -> io::Result<()> {
-        self.0.write_ready().await
+        self.stream.write_ready().await
     }
 }
 
 impl Socket {
+    /// Whether there is something to read, or the end of it, or a failure.
+    fn has_arrived(&self) -> io::Result<bool> {
+        let mut asked = [event::PollFd::new(&self.stream, event::PollFlags::IN)];
+        match event::poll(&mut asked, Some(&Timespec::default())) {
+            Err(Errno::INTR) => Ok(false),
+            ready => Ok(ready? > 0),
+        }
+    }
+
     /// Ends both directions now, also where somebody still waits on the socket.
     fn close(&self) {
-        if let Err(error) = shutdown(&self.0, Shutdown::Both) {
+        if let Err(error) = shutdown(&self.stream, Shutdown::Both) {
             // The peer was quicker.
             tracing::trace!(%error, "the socket was closed already");
         }

@@ -103,6 +103,10 @@ impl Stream for TlsStream {
         Ok(())
     }
 
+    async fn look_out(&self) -> io::Result<bool> {
+        self.socket.look_out().await
+    }
+
     async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await
     }
@@ -163,6 +167,13 @@ impl Stream for Transport {
         match self {
             Transport::Clear(socket) => socket.try_flush(),
             Transport::Encrypted(tls) => tls.try_flush(),
+        }
+    }
+
+    async fn look_out(&self) -> io::Result<bool> {
+        match self {
+            Transport::Clear(socket) => socket.look_out().await,
+            Transport::Encrypted(tls) => tls.look_out().await,
         }
     }
 
