@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::sync::Event;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// A right that one request has at a time.
 #[derive(Default)]
@@ -45,6 +45,8 @@ impl BareTurn {
         // Who listens needs memory that stays: seldom is a turn another's.
         while !turn.try_take() {
             let passed_on = turn.passed_on.listen();
+            // As in the drop of `Taken`: this sees the turn free, or that sees who listens.
+            fence(Ordering::SeqCst);
             if turn.try_take() {
                 break;
             }
@@ -68,8 +70,12 @@ impl Drop for Taken {
     fn drop(&mut self) {
         let turn = (*self.0).as_ref();
         turn.taken.store(false, Ordering::Release);
-        // One more than are notified already: a wake-up that is under way may belong to an earlier turn.
-        turn.passed_on.notify_additional(1);
+        fence(Ordering::SeqCst);
+        // To notify where nobody ever listened takes memory.
+        if turn.passed_on.total_listeners() > 0 {
+            // One more than are notified already: a wake-up that is under way may belong to an earlier turn.
+            turn.passed_on.notify_additional(1);
+        }
     }
 }
 
@@ -77,6 +83,16 @@ impl Drop for Taken {
 mod tests {
     use super::*;
     use futures_lite::future::{block_on, poll_once};
+
+    #[test]
+    #[cfg(not(any(quod_loom, quod_shuttle)))]
+    fn a_turn_that_nobody_waits_for_keeps_no_memory() {
+        let turn = Arc::new(BareTurn::default());
+        // What a thread needs to block, it keeps.
+        block_on(async {});
+        let kept = allocation_counter::measure(|| drop(block_on(BareTurn::take(&turn))));
+        assert_eq!(kept.bytes_current, 0);
+    }
 
     #[test]
     fn a_turn_is_one_request_s_until_the_last_clone_is_dropped() {

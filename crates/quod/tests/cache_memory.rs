@@ -44,7 +44,7 @@ fn a_hit_allocates_nothing() {
 }
 
 #[test]
-fn a_miss_allocates_nothing_where_another_slice_goes() {
+fn a_miss_takes_the_memory_of_the_slice_that_goes() {
     let (_pool, cache) = cache_of(1 << 20);
     let bytes = [7; 4096];
     let load = |index| {
@@ -53,7 +53,8 @@ fn a_miss_allocates_nothing_where_another_slice_goes() {
     };
     (0..SLICES).for_each(load);
     let counted = measure(|| (SLICES..2 * SLICES).for_each(load));
-    assert_eq!(counted.count_total, 0);
+    // The memory of the keys that went may grow, once.
+    assert!(counted.count_total <= 1, "{} allocations", counted.count_total);
     assert!(cache.stats().evictions > SLICES);
 }
 

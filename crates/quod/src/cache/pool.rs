@@ -84,9 +84,9 @@ impl Structure {
 }
 
 impl SlicePool {
-    /// Makes an empty pool. `budget` is what slices, the directory and the cache of each image may take together, in bytes;
-    /// beside it each image keeps up to 32 KiB that slices are read into, and the pool memory for two slices to come. The directory is made at once: a hundredth of the
-    /// budget at most, or less than 4 KiB.
+    /// Makes an empty pool. `budget` is what slices, the directory and the cache of each image may take together, in bytes.
+    /// Beside it each image keeps up to 32 KiB that slices are read into, each load under way may have the memory of a slice that
+    /// went, and the pool that of two more. The directory is made at once: a hundredth of the budget at most, or less than 4 KiB.
     pub fn new(budget: usize) -> Arc<Self> {
         Arc::new(SlicePool::with_budget(budget))
     }
@@ -203,6 +203,7 @@ impl SlicePool {
             slices += 1;
         }
         let unseen = |slice: &Arc<Slice>| slice.is_evicted() && Arc::strong_count(slice) == 1;
+        assert!(structure.spare.len() <= MOST_SPARE, "much is kept for slices to come");
         assert!(structure.spare.iter().all(unseen), "somebody refers to memory for slices to come");
         assert_eq!(slices, self.directory.len(), "slices in the directory and in the queues");
         assert_eq!(held, structure.images, "bytes held and bytes counted, for each image");

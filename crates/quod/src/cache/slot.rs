@@ -87,7 +87,7 @@ impl Slice {
 
     /// Makes another slice of one that has left and is unlinked, as [`new`](Slice::new) makes one in memory of its own.
     pub(super) fn renew(&mut self, owned: OwnedKey, its_place: FileOffset, bytes: &[u8]) {
-        trace!(key = ?owned.key, at = %its_place, "table cache reuse");
+        trace!(key = ?owned.key, at = %its_place, "table cache allocate");
         let Slice { image, key, at, entries, state, visited, next: _, updates } = self;
         (*image, *key, *at) = (owned.image, owned.key, its_place);
         if entries.len() * size_of::<u64>() == bytes.len() {
@@ -263,5 +263,37 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         let pins = self.0.state.fetch_sub(1, Ordering::AcqRel) - 1;
         trace!(key = ?self.0.key, pins, "table cache release");
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(quod_loom, quod_shuttle)))]
+mod tests {
+    use super::*;
+
+    const OLD: OwnedKey = OwnedKey { image: 3, key: SliceKey { level: TableLevel::L1, index: 4 } };
+    const NEW: OwnedKey = OwnedKey { image: 5, key: SliceKey { level: TableLevel::L2, index: 6 } };
+
+    /// What goes for the writer, the policy and the directory.
+    fn all_of(slice: &Slice) -> impl PartialEq + fmt::Debug {
+        let entries: Vec<_> = (0..slice.len()).map(|index| slice.entry(index)).collect();
+        let state = (slice.is_pinned(), slice.is_evicted(), slice.forget_visit());
+        let leads_on = slice.next().load().is_some();
+        (slice.owned_key(), slice.at(), entries, state, leads_on, slice.updates.is_empty())
+    }
+
+    #[test]
+    fn a_slice_in_the_memory_of_another_is_as_one_that_is_new() {
+        let next = Arc::new(Slice::new(OLD.key, FileOffset(0), &[]));
+        for bytes in [[7; 64].as_slice(), &[8; 32], &[9; 128]] {
+            let mut slice = Slice::new(OLD.key, FileOffset(4096), &[1; 64]).of_image(OLD.image);
+            slice.visit();
+            slice.next().store(Some(Arc::clone(&next)));
+            assert!(slice.try_evict());
+            slice.unlink();
+            slice.renew(NEW, FileOffset(8192), bytes);
+            let new = Slice::new(NEW.key, FileOffset(8192), bytes).of_image(NEW.image);
+            assert_eq!(all_of(&slice), all_of(&new));
+        }
     }
 }

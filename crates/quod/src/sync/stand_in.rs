@@ -6,7 +6,7 @@
 //! Invariant: each promises what the real one documents and no more: where the real one lets a reader see an older value
 //! or wakes one of several, so does this one.
 //!
-//! Absent on purpose: speed, and giving memory back early: a swap keeps all its values until it is dropped.
+//! Absent on purpose: speed, and under loom giving memory back early: a swap keeps all its values until it is dropped.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -47,6 +47,10 @@ impl Event {
         list.next += 1;
         list.waiting.push_back((number, State::Created));
         EventListener { list: Arc::clone(&self.0), number }
+    }
+
+    pub(crate) fn total_listeners(&self) -> usize {
+        lock(&self.0).waiting.len()
     }
 
     /// Sees to it that at least so many are notified.
@@ -140,7 +144,12 @@ impl<T> ArcSwapOption<T> {
             values.push(value);
             values.len() - 1
         };
-        self.current.swap(number, Ordering::AcqRel);
+        let before = self.current.swap(number, Ordering::AcqRel);
+        // Under loom a load may still see it. Shuttle's see the last, and take it before another thread runs.
+        if cfg!(quod_shuttle) {
+            let before = self.values.lock().unwrap_or_else(PoisonError::into_inner)[before].take();
+            drop(before);
+        }
     }
 }
 
