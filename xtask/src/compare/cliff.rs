@@ -4,7 +4,6 @@
 //! the first so many tables, by fio through one NBD connection at depth 16, and by `quod bench` without one. Beside it a
 //! qcow2 image of the same size, with preallocated metadata.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -16,7 +15,8 @@ use quod::{BlockingImage, CreateOptions};
 use super::page::{Page, Table, rate, ratio};
 use super::plot::{Curve, Plot, What};
 use super::server::Server;
-use super::{Bench, fio_rate, in_turns, output, seconds};
+use super::turns::Turns;
+use super::{Bench, fio_rate, output, seconds};
 
 const TABLES: u64 = 4000;
 /// Guest bytes under one table of the default geometry.
@@ -54,12 +54,9 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     ];
     let mut nbd =
         Table::new("Through NBD", &["tables", "quod serve", "qemu, QED", "qemu, qcow2", "quod / qemu, QED"]);
-    let mut library =
-        Table::new("`quod bench`, one thread", &["tables", "reads a second", "of the rate over 40"]);
     let mut curves: Vec<Vec<(f64, f64)>> = vec![Vec::new(); servers.len()];
-    let mut alone = Vec::new();
     for tables in CURVE {
-        let rates = in_turns(bench.pairs, &servers, |server| {
+        let turns = Turns::take(bench.pairs, &servers, |server| {
             let mut fio = Command::new("fio");
             fio.args([
                 "--name=cliff",
@@ -74,27 +71,15 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
             fio_rate(&mut fio, "read")
         })?;
         let target = (tables == MANY).then_some(8.0);
+        let rates = [0, 1, 2].map(|place| turns.median(|turn| turn[place]));
         let mut row = vec![tables.to_string()];
-        row.extend(rates.iter().map(|one| rate(*one)));
-        row.push(ratio(rates[0] / rates[1], target));
+        row.extend(rates.map(rate));
+        row.push(ratio(turns.median(|turn| turn[0] / turn[1]), target));
         nbd.rows.push(row);
-        curves.iter_mut().zip(&rates).for_each(|(curve, rate)| curve.push((tables as f64, *rate)));
-        let missed = Cell::new(0.0);
-        let found = in_turns(bench.pairs, &[()], |()| library_reads(bench, &qed, tables, &missed))?;
-        alone.push(Alone { tables, rate: found[0], missed: missed.get() });
+        curves.iter_mut().zip(rates).for_each(|(curve, rate)| curve.push((tables as f64, rate)));
     }
-    let over = |tables| alone.iter().find(|one| one.tables == tables).context("one of the curve");
-    let (few, many) = (over(FEW)?, over(MANY)?);
-    let miss = miss(bench, &qed, tables_at, few, many)?;
-    let few = few.rate;
-    for Alone { tables, rate: found, .. } in alone {
-        let target = match tables {
-            50 => Some(0.9),
-            MANY => Some(0.5),
-            _ => None,
-        };
-        library.rows.push(vec![tables.to_string(), rate(found), ratio(found / few, target)]);
-    }
+    drop(servers);
+    let [library, miss] = alone(bench, &qed, tables_at)?;
     let names = ["quod serve", "qemu-storage-daemon, QED", "qemu-storage-daemon, qcow2"];
     let curves = names.into_iter().zip(curves).map(|(name, points)| Curve { name, points }).collect();
     Ok(Page {
@@ -115,54 +100,82 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     })
 }
 
-/// Reads without a server.
-struct Alone {
-    tables: u64,
-    rate: f64,
-    /// Slices that were loaded for a read.
+/// A read without a server.
+struct Read {
+    seconds: f64,
+    /// Slices that were loaded for it: a part of one.
     missed: f64,
 }
 
-fn library_reads(bench: &Bench, image: &Path, tables: u64, missed: &Cell<f64>) -> Result<f64> {
+/// Reads without a server, and what a miss costs more than a hit, beside a bare read of the slice.
+fn alone(bench: &Bench, image: &Path, tables_at: u64) -> Result<[Table; 2]> {
+    // After the curve, the bare read.
+    let all: Vec<Option<u64>> = CURVE.into_iter().map(Some).chain([None]).collect();
+    let turns = Turns::take(bench.pairs, &all, |tables| match tables {
+        Some(tables) => library_read(bench, image, *tables),
+        None => bare_read(bench, image, tables_at),
+    })?;
+    let place = |what: Option<u64>| all.iter().position(|one| *one == what).expect("all were measured");
+    let [few, many, bare] = [Some(FEW), Some(MANY), None].map(place);
+    let mut library =
+        Table::new("`quod bench`, one thread", &["tables", "reads a second", "of the rate over 40"]);
+    for (place, tables) in CURVE.into_iter().enumerate() {
+        let target = match tables {
+            50 => Some(0.9),
+            MANY => Some(0.5),
+            _ => None,
+        };
+        let beside = turns.median(|turn| turn[few].seconds / turn[place].seconds);
+        let found = turns.median(|turn| turn[place].seconds.recip());
+        library.rows.push(vec![tables.to_string(), rate(found), ratio(beside, target)]);
+    }
+    let missed = |turn: &[Read]| turn[many].missed - turn[few].missed;
+    let more = |turn: &[Read]| (turn[many].seconds - turn[few].seconds) / missed(turn);
+    let above = turns.median(|turn| more(turn) - turn[bare].seconds);
+    let bound =
+        turns.median(|turn| turn[few].seconds / (turn[few].seconds + missed(turn) * turn[bare].seconds));
+    let met = if above <= MISS_TARGET { "met" } else { "**not met**" };
+    let nanoseconds = |seconds: f64| format!("{:.0} ns", seconds * 1e9);
+    let read = |place: usize| nanoseconds(turns.median(|turn| turn[place].seconds));
+    let mut miss = Table::new("What a miss costs, `quod bench`", &["what", "figure"]);
+    miss.rows = vec![
+        vec![format!("a read over {FEW} tables"), read(few)],
+        vec![format!("a read over {MANY} tables"), read(many)],
+        vec![
+            format!("{:.0} % of those miss; a miss costs more than a hit", turns.median(missed) * 100.0),
+            nanoseconds(turns.median(more)),
+        ],
+        vec!["a bare read of a slice, at random".into(), read(bare)],
+        vec![
+            "a miss above that".into(),
+            format!("{} (target {} at most: {met})", nanoseconds(above), nanoseconds(MISS_TARGET)),
+        ],
+        vec![
+            format!("the rate over {MANY} tables, of that over {FEW}, if a miss were a bare read"),
+            ratio(bound, None),
+        ],
+    ];
+    Ok([library, miss])
+}
+
+fn library_read(bench: &Bench, image: &Path, tables: u64) -> Result<Read> {
     let mut command = Command::new(&bench.quod);
     command.args(["bench", "-f", "qed", "--output", "json", "--threads", "1", "--cache-size", CACHE_BYTES]);
     command.args(["-c", &READS.to_string(), "--random", "1", "--span", &(tables * TABLE_SPAN).to_string()]);
     let told: serde_json::Value = serde_json::from_str(&output(command.arg(image))?)?;
     let figure = |figure: &serde_json::Value| figure.as_f64().with_context(|| format!("no figure in {told}"));
-    missed.set(figure(&told["cache"]["misses"])? / READS as f64);
-    figure(&told["operations-per-second"])
+    let missed = figure(&told["cache"]["misses"])? / READS as f64;
+    Ok(Read { seconds: figure(&told["operations-per-second"])?.recip(), missed })
 }
 
-/// What a miss costs more than a hit, beside a bare read of the slice.
-fn miss(bench: &Bench, image: &Path, tables_at: u64, few: &Alone, many: &Alone) -> Result<Table> {
+/// A slice, by a loop without an engine.
+fn bare_read(bench: &Bench, image: &Path, tables_at: u64) -> Result<Read> {
+    let mut command = Command::new(&bench.bare);
     let slice = SLICE_BYTES.to_string();
-    let bare = in_turns(bench.pairs, &[()], |()| {
-        let mut command = Command::new(&bench.bare);
-        command.args(["reads", "--random", "--threads", "1", "--buffers", "1", "--size", &slice]);
-        command.args(["--count", &READS.to_string(), "--offset", &tables_at.to_string()]);
-        command.args(["--length", &(MANY * TABLE_BYTES).to_string()]);
-        Ok(seconds(command.arg(image))? / READS as f64)
-    })?;
-    let missed = many.missed - few.missed;
-    let more = (many.rate.recip() - few.rate.recip()) / missed;
-    let nanoseconds = |seconds: f64| format!("{:.0}", seconds * 1e9);
-    let above = more - bare[0];
-    let met = if above <= MISS_TARGET { "met" } else { "**not met**" };
-    let mut table = Table::new("What a miss costs, `quod bench`", &["what", "nanoseconds"]);
-    table.rows = vec![
-        vec![format!("a read over {FEW} tables"), nanoseconds(few.rate.recip())],
-        vec![format!("a read over {MANY} tables"), nanoseconds(many.rate.recip())],
-        vec![
-            format!("{:.0} % of those miss; a miss costs more than a hit", missed * 100.0),
-            nanoseconds(more),
-        ],
-        vec!["a bare read of a slice, at random".into(), nanoseconds(bare[0])],
-        vec![
-            "a miss above that".into(),
-            format!("{} (target {} at most: {met})", nanoseconds(above), nanoseconds(MISS_TARGET)),
-        ],
-    ];
-    Ok(table)
+    command.args(["reads", "--random", "--threads", "1", "--buffers", "1", "--size", &slice]);
+    command.args(["--count", &READS.to_string(), "--offset", &tables_at.to_string()]);
+    command.args(["--length", &(MANY * TABLE_BYTES).to_string()]);
+    Ok(Read { seconds: seconds(command.arg(image))? / READS as f64, missed: 0.0 })
 }
 
 /// Tables first, then data that are holes; where the tables begin.

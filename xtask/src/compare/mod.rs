@@ -12,6 +12,7 @@ pub(crate) mod page;
 mod plot;
 mod reads;
 mod server;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +28,7 @@ use page::Page;
 pub(crate) struct Arguments {
     /// What to compare; everything when not given
     what: Vec<What>,
-    /// Measurements of each kind; the medians are told
+    /// Turns, in each of which everything is measured once; the medians are told
     #[arg(long, default_value_t = 5)]
     pairs: usize,
     /// Where to make images on a disk
@@ -101,28 +102,6 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Lets all have their turn so many times, each time in another order, so that nobody always comes after the same one;
-/// the medians of what was measured.
-fn in_turns<T>(pairs: usize, all: &[T], mut measure: impl FnMut(&T) -> Result<f64>) -> Result<Vec<f64>> {
-    let mut measured = vec![Vec::new(); all.len()];
-    for pair in 0..pairs {
-        for place in 0..all.len() {
-            let place = (place + pair) % all.len();
-            measured[place].push(measure(&all[place])?);
-        }
-    }
-    measured.iter().map(|one| median(one)).collect()
-}
-
-/// The middle one of an odd number of measurements, or the mean of the two in the middle.
-fn median(measured: &[f64]) -> Result<f64> {
-    let mut sorted = measured.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let upper = sorted.get(middle).context("the median of no measurement")?;
-    Ok(if sorted.len() % 2 == 1 { *upper } else { (sorted[middle - 1] + upper) / 2.0 })
-}
-
 /// Runs a command; what it printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("could not start {:?}", command.get_program()))?;
@@ -154,27 +133,4 @@ fn fio_rate(fio: &mut Command, kind: &str) -> Result<f64> {
     let told: serde_json::Value = serde_json::from_str(&text[start..])?;
     let rate = told["jobs"][0][kind]["iops"].as_f64().filter(|rate| *rate > 0.0);
     rate.with_context(|| format!("fio told no rate: {told}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{in_turns, median};
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]).unwrap(), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]).unwrap(), 2.5);
-        assert!(median(&[]).is_err());
-    }
-
-    #[test]
-    fn all_have_their_turns_in_changing_order() {
-        let mut order = Vec::new();
-        let medians = in_turns(3, &[1.0, 2.0, 3.0], |one| {
-            order.push(*one as u8);
-            Ok(one * 10.0)
-        });
-        assert_eq!(medians.unwrap(), [10.0, 20.0, 30.0]);
-        assert_eq!(order, [1, 2, 3, 2, 3, 1, 3, 1, 2]);
-    }
 }

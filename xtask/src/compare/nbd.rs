@@ -8,7 +8,8 @@ use anyhow::Result;
 use super::page::{Page, Table, rate, ratio};
 use super::plot::{Curve, Plot, What};
 use super::server::Server;
-use super::{Bench, fio_rate, in_turns, make_full_image, output};
+use super::turns::Turns;
+use super::{Bench, fio_rate, make_full_image, output};
 
 const SIZE: u64 = 1 << 30;
 /// Seconds of a measurement by fio.
@@ -46,7 +47,7 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     let mut table = Table::new("fio, 4 KiB, random", &["load", "quod serve", "qemu-nbd", "quod / qemu-nbd"]);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for Load { kind, depth, connections } in LOADS {
-        let rates = in_turns(bench.pairs, &servers, |server| {
+        let turns = Turns::take(bench.pairs, &servers, |server| {
             let mut fio = Command::new("fio");
             fio.args(["--name=nbd", "--ioengine=nbd", "--bs=4k", "--time_based", "--group_reporting"]);
             fio.args([
@@ -63,13 +64,15 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
         })?;
         let target = (connections == 1).then_some(TARGET);
         let name = format!("rand{kind}, depth {depth}, {connections} connections");
-        table.rows.push(vec![name, rate(rates[0]), rate(rates[1]), ratio(rates[0] / rates[1], target)]);
+        let rates = [0, 1].map(|place| turns.median(|turn| turn[place]));
+        let beside = ratio(turns.median(|turn| turn[0] / turn[1]), target);
+        table.rows.push(vec![name, rate(rates[0]), rate(rates[1]), beside]);
         if kind == "read" && connections == 1 {
             ours.push((depth as f64, rates[0]));
             theirs.push((depth as f64, rates[1]));
         }
     }
-    let copied = in_turns(bench.pairs, &servers, |server| {
+    let copied = Turns::take(bench.pairs, &servers, |server| {
         let began = Instant::now();
         output(Command::new("nbdcopy").args([&server.uri(), "null:"]))?;
         Ok(1.0 / began.elapsed().as_secs_f64())
@@ -78,9 +81,9 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     let gib = |rate: f64| format!("{rate:.2} GiB/s");
     copies.rows.push(vec![
         "1 GiB".into(),
-        gib(copied[0]),
-        gib(copied[1]),
-        ratio(copied[0] / copied[1], Some(COPY_TARGET)),
+        gib(copied.median(|turn| turn[0])),
+        gib(copied.median(|turn| turn[1])),
+        ratio(copied.median(|turn| turn[0] / turn[1]), Some(COPY_TARGET)),
     ]);
     let curves = vec![Curve { name: "quod serve", points: ours }, Curve { name: "qemu-nbd", points: theirs }];
     Ok(Page {

@@ -76,7 +76,10 @@ impl Page {
             writeln!(text, "\n![{}]({}.svg)", plot.title, plot.name)?;
         }
         let name = self.name;
-        writeln!(text, "\n`cargo xtask compare {name} --pairs {pairs}`, medians of {pairs}, in turns.\n")?;
+        writeln!(
+            text,
+            "\n`cargo xtask compare {name} --pairs {pairs}`, medians of {pairs} turns, also of the ratios within each.\n"
+        )?;
         writeln!(text, "{}", machine(&["qemu-img", "fio"])?)?;
         print!("{text}");
         let file = directory.join(format!("{name}.md"));

@@ -7,7 +7,8 @@ use anyhow::Result;
 
 use super::page::{Page, Table, rate, ratio};
 use super::plot::{Curve, Plot, What};
-use super::{Bench, fio_rate, in_turns, make_full_image, output, seconds};
+use super::turns::Turns;
+use super::{Bench, fio_rate, make_full_image, output, seconds};
 
 const SIZE: u64 = 1 << 30;
 const BLOCK: u64 = 4096;
@@ -58,7 +59,7 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
     Ok(page)
 }
 
-fn cached(bench: &Bench, place: &'static str, image: &Path) -> Result<(Table, Option<Plot>)> {
+fn cached(bench: &Bench, name: &str, image: &Path) -> Result<(Table, Option<Plot>)> {
     let mut all = vec![Who::Qemu { aio: "threads" }, Who::Qemu { aio: "io_uring" }];
     all.extend(["threads", "io_uring"].map(|aio| Who::Quod { threads: 1, aio }));
     for threads in THREADS {
@@ -92,39 +93,53 @@ fn cached(bench: &Bench, place: &'static str, image: &Path) -> Result<(Table, Op
         let count = if matches!(who, Who::Bare { .. }) { "--count" } else { "-c" };
         Ok(READS as f64 / seconds(command.args([count, &READS.to_string()]).arg(image))?)
     };
-    let rates = in_turns(bench.pairs, &all, measure)?;
-    let [threads, io_uring, by_calls, by_ring, one, bare, two, bare_two, ..] = rates[..] else {
-        unreachable!("one each")
-    };
-    let peer = threads.max(io_uring);
+    let turns = Turns::take(bench.pairs, &all, measure)?;
+    let place = |who| all.iter().position(|one| *one == who).expect("all were measured");
+    let quod = |threads| place(Who::Quod { threads, aio: "auto" });
+    let bare = |threads| place(Who::Bare { threads });
+    let [threads, io_uring] = ["threads", "io_uring"].map(|aio| place(Who::Qemu { aio }));
+    let [by_calls, by_ring] = ["threads", "io_uring"].map(|aio| place(Who::Quod { threads: 1, aio }));
+    let better = |turn: &[f64]| turn[threads].max(turn[io_uring]);
+    let gain = |turn: &[f64], who: &dyn Fn(u64) -> usize| turn[who(2)] / turn[who(1)];
+    let rate_of = |place: usize| rate(turns.median(|turn| turn[place]));
+    let beside =
+        |ours: usize, other: usize, target| ratio(turns.median(|turn| turn[ours] / turn[other]), target);
+    let one = quod(1);
     let mut table =
-        Table::new(format!("Cached, {place}"), &["who", "reads a second", "quod is so many times as fast"]);
+        Table::new(format!("Cached, {name}"), &["who", "reads a second", "quod is so many times as fast"]);
     table.rows = vec![
-        vec!["quod, one thread".into(), rate(one), String::new()],
-        vec!["qemu-img, threads".into(), rate(threads), ratio(one / threads, None)],
-        vec!["qemu-img, io_uring".into(), rate(io_uring), ratio(one / io_uring, None)],
-        vec!["the better of both".into(), rate(peer), ratio(one / peer, Some(2.0))],
-        vec!["bare loop, one thread".into(), rate(bare), ratio(one / bare, Some(0.8))],
-        vec!["quod, one thread, `-i threads`".into(), rate(by_calls), ratio(one / by_calls, None)],
-        vec!["quod, one thread, `-i io_uring`".into(), rate(by_ring), ratio(one / by_ring, None)],
-        vec!["quod, two threads".into(), rate(two), String::new()],
-        vec!["bare loop, two threads".into(), rate(bare_two), ratio(two / bare_two, None)],
+        vec!["quod, one thread".into(), rate_of(one), String::new()],
+        vec!["qemu-img, threads".into(), rate_of(threads), beside(one, threads, None)],
+        vec!["qemu-img, io_uring".into(), rate_of(io_uring), beside(one, io_uring, None)],
+        vec![
+            "the better of both".into(),
+            rate(turns.median(better)),
+            ratio(turns.median(|turn| turn[one] / better(turn)), Some(2.0)),
+        ],
+        vec!["bare loop, one thread".into(), rate_of(bare(1)), beside(one, bare(1), Some(0.8))],
+        vec!["quod, one thread, `-i threads`".into(), rate_of(by_calls), beside(one, by_calls, None)],
+        vec!["quod, one thread, `-i io_uring`".into(), rate_of(by_ring), beside(one, by_ring, None)],
+        vec!["quod, two threads".into(), rate_of(quod(2)), String::new()],
+        vec!["bare loop, two threads".into(), rate_of(bare(2)), beside(quod(2), bare(2), None)],
         vec![
             "two threads to one, beside that of the bare loop".into(),
-            format!("{:.2}, {:.2}", two / one, bare_two / bare),
-            ratio((two / one) / (bare_two / bare), Some(0.85)),
+            format!(
+                "{:.2}, {:.2}",
+                turns.median(|turn| gain(turn, &quod)),
+                turns.median(|turn| gain(turn, &bare))
+            ),
+            ratio(turns.median(|turn| gain(turn, &quod) / gain(turn, &bare)), Some(0.85)),
         ],
     ];
-    let curve = |first: usize| {
-        let rates = rates[first..].iter().step_by(2);
-        THREADS.iter().zip(rates).map(|(threads, rate)| (*threads as f64, *rate)).collect()
+    let curve = |who: &dyn Fn(u64) -> usize| {
+        THREADS.iter().map(|threads| (*threads as f64, turns.median(|turn| turn[who(*threads)]))).collect()
     };
     let curves =
-        vec![Curve { name: "quod", points: curve(4) }, Curve { name: "bare loop", points: curve(5) }];
+        vec![Curve { name: "quod", points: curve(&quod) }, Curve { name: "bare loop", points: curve(&bare) }];
     let what = What::Curves { x: "threads", curves };
     let title = "Reads of 4 KiB out of the page cache, tmpfs".into();
     // The curves are the same on both, and one shows them.
-    Ok((table, (place == "tmpfs").then_some(Plot { name: "reads-threads", title, what })))
+    Ok((table, (name == "tmpfs").then_some(Plot { name: "reads-threads", title, what })))
 }
 
 /// Who reads past the page cache.
@@ -137,7 +152,7 @@ fn direct(bench: &Bench, image: &Path) -> Result<(Table, Plot)> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for depth in DEPTHS {
         let count = (DIRECT_READS * depth / 64).clamp(DIRECT_READS / 10, DIRECT_READS).to_string();
-        let rates = in_turns(bench.pairs, &DIRECT, |who| {
+        let turns = Turns::take(bench.pairs, &DIRECT, |who| {
             let Some(options) = who else {
                 let mut command = Command::new(&bench.quod);
                 command.args(["bench", "-f", "qed", "-t", "none", "--random", "1", "-c", &count]);
@@ -161,15 +176,15 @@ fn direct(bench: &Bench, image: &Path) -> Result<(Table, Plot)> {
             fio.args(*options);
             fio_rate(fio.arg(format!("--filename={}", image.display())), "read")
         })?;
-        let [quod, fio, registered] = rates[..] else { unreachable!("one each") };
-        let target = (depth == 64).then_some(0.95);
+        let [quod, fio, registered] = [0, 1, 2].map(|place| turns.median(|turn| turn[place]));
+        let beside = |other: usize, target| ratio(turns.median(|turn| turn[0] / turn[other]), target);
         table.rows.push(vec![
             depth.to_string(),
             rate(quod),
             rate(fio),
-            ratio(quod / fio, target),
+            beside(1, (depth == 64).then_some(0.95)),
             rate(registered),
-            ratio(quod / registered, None),
+            beside(2, None),
         ]);
         ours.push((depth as f64, quod));
         theirs.push((depth as f64, fio));
