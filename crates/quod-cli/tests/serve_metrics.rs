@@ -5,6 +5,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::scrape::{Page, ask, connect};
@@ -75,6 +76,38 @@ fn counters_move_by_what_a_client_did() {
     assert_eq!(after.get("quod_clients_accepted_total"), 1.0);
     drop(wire);
     wait_until("the client has left", || Page::fetch(&serving).get("quod_clients") == 0.0);
+    serving.stop("-TERM").exits(0);
+}
+
+#[test]
+fn who_asks_for_a_few_things_at_a_time_is_looked_out_for() {
+    let room = Room::new();
+    let serving = start(&room, &["a.qed"]);
+    let mut wire = Wire::connect(&room.path("a.qed.sock"));
+    let read = Ask::of(Command::Read, 0, 512);
+    // After so many requests that are there together, a hundred times.
+    let mut lookouts = |together: usize| {
+        for _ in 0..100 {
+            wire.send_together(&vec![read; together]).expect("it listens");
+            (0..together).for_each(|_| drop(wire.receive().expect("it answers").1.expect("it is read")));
+        }
+        let page = Page::fetch(&serving);
+        ["", "_in_vain"].map(|which| page.get(&format!("quod_lookouts{which}_total{{export=\"\"}}")))
+    };
+    if thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        assert_eq!([1, 4, 5].map(&mut lookouts), [[0.0; 2]; 3], "the client needs the processor");
+    } else {
+        for few in [1, 4, 1] {
+            let [all, in_vain] = lookouts(5);
+            wait_until("a look-out was not in vain", || {
+                let now = lookouts(few);
+                now[0] - now[1] > all - in_vain
+            });
+            // The last wait before these was of the few.
+            let settled = lookouts(5);
+            assert_eq!(lookouts(5), settled, "who sends more is left to send");
+        }
+    }
     serving.stop("-TERM").exits(0);
 }
 

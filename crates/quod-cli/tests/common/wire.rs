@@ -86,15 +86,21 @@ impl Wire {
 
     /// Sends a request; gives its cookie.
     pub(crate) fn send(&mut self, ask: &Ask<'_>) -> io::Result<u64> {
-        self.next += 1;
-        let Ask { command, flags, at: offset, len: length, payload } = *ask;
-        let mut bytes = Vec::with_capacity(COMPACT_REQUEST_LEN + payload.len());
-        let request = Request { flags, command, cookie: Cookie(self.next), offset, length };
-        request.encode(Mode::Simple, &mut bytes);
-        bytes.extend(payload);
-        self.asked.insert(self.next, if command == Command::Read { length as usize } else { 0 });
-        self.stream.write_all(&bytes)?;
+        self.send_together(&[*ask])?;
         Ok(self.next)
+    }
+
+    /// Sends requests in one piece.
+    pub(crate) fn send_together(&mut self, asks: &[Ask<'_>]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for &Ask { command, flags, at: offset, len: length, payload } in asks {
+            self.next += 1;
+            let request = Request { flags, command, cookie: Cookie(self.next), offset, length };
+            request.encode(Mode::Simple, &mut bytes);
+            bytes.extend(payload);
+            self.asked.insert(self.next, if command == Command::Read { length as usize } else { 0 });
+        }
+        self.stream.write_all(&bytes)
     }
 
     /// Waits for the next reply; gives the cookie of the request that it answers.

@@ -69,6 +69,12 @@ const OF_SERVER: &[Metric<ClientStats>] = &[
 
 const OF_EXPORTS: &[Metric<ExportStats>] = &[
     gauge("export_clients", "Clients that use the export.", |export| export.clients),
+    counter(
+        "lookouts",
+        "Times that a thread looked out for a client's next request before it slept.",
+        |export| export.lookouts.all,
+    ),
+    counter("lookouts_in_vain", "Those of them in which it did not come.", |export| export.lookouts.in_vain),
     counter("cache_hits", "Look-ups in the table cache that found their slice.", |export| {
         export.image.cache.hits
     }),

@@ -35,7 +35,7 @@ mod warnings;
 pub use exports::{Disk, NameTaken};
 pub use latencies::LatencyStats;
 pub use listener::Address;
-pub use observer::{ClientStats, ExportStats, Observer, RequestKind, RequestStats};
+pub use observer::{ClientStats, ExportStats, LookoutStats, Observer, RequestKind, RequestStats};
 pub use options::{ExportOptions, ServerOptions};
 pub use server::{Server, Summary};
 pub use socket::BindError;

@@ -43,10 +43,22 @@ pub struct ExportStats {
     pub name: String,
     /// Clients that use it now.
     pub clients: u64,
+    /// How often its clients were looked out for.
+    pub lookouts: LookoutStats,
     /// What the engine tells of its image.
     pub image: ImageStats,
     /// Its requests, for each kind, in the order of [`RequestKind::ALL`].
     pub requests: Vec<RequestStats>,
+}
+
+/// What it came to that a client was looked out for: for some 50 microseconds, before its thread slept until the next request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LookoutStats {
+    /// All that were begun and not given up.
+    pub all: u64,
+    /// Those of them in which nothing came.
+    pub in_vain: u64,
 }
 
 /// Kinds of requests that are counted apart.
@@ -143,6 +155,7 @@ impl Observer {
         self.offers.iter().map(|offer| ExportStats {
             name: offer.options.name.clone(),
             clients: offer.tallies.iter().map(|tally| tally.clients()).sum(),
+            lookouts: offer.lookouts(),
             image: offer.image.stats(),
             requests: RequestKind::ALL.iter().map(|&kind| offer.requests(kind)).collect(),
         })
@@ -150,6 +163,13 @@ impl Observer {
 }
 
 impl Offer {
+    /// On all event loops.
+    fn lookouts(&self) -> LookoutStats {
+        let mut sum = LookoutStats::default();
+        self.tallies.iter().for_each(|tally| tally.add_lookouts_to(&mut sum));
+        sum
+    }
+
     /// Requests of one kind, on all event loops.
     fn requests(&self, kind: RequestKind) -> RequestStats {
         let mut sum = RequestStats::of(kind);

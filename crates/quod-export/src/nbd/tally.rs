@@ -18,7 +18,8 @@ use std::time::Instant;
 use quod_nbd::{Command, Request};
 
 use super::latencies::Latencies;
-use super::observer::{RequestKind, RequestStats};
+use super::observer::{LookoutStats, RequestKind, RequestStats};
+use super::stream::Sight;
 
 /// Kinds of requests.
 const KINDS: usize = RequestKind::ALL.len();
@@ -29,6 +30,8 @@ const KINDS: usize = RequestKind::ALL.len();
 pub(crate) struct Tally {
     came: AtomicU64,
     left: AtomicU64,
+    lookouts: AtomicU64,
+    lookouts_in_vain: AtomicU64,
     requests: [Requests; KINDS],
     /// Where they are wanted.
     latencies: Option<Box<[Latencies; KINDS]>>,
@@ -56,6 +59,13 @@ impl Tally {
         // In this order: who has left has come.
         let left = self.left.load(Ordering::Acquire);
         load(&self.came).saturating_sub(left)
+    }
+
+    /// Adds look-outs to a sum of such.
+    pub(crate) fn add_lookouts_to(&self, sum: &mut LookoutStats) {
+        // In this order: what was in vain has been begun.
+        sum.in_vain += self.lookouts_in_vain.load(Ordering::Acquire);
+        sum.all += load(&self.lookouts);
     }
 
     /// Adds requests of one kind to a sum of such.
@@ -99,6 +109,16 @@ impl Scribe {
     pub(crate) fn visit(self: &Rc<Self>) -> Visit {
         add(&self.tally.came, 1);
         Visit(Rc::clone(self))
+    }
+
+    /// Counts what looking out for a client has come to.
+    pub(crate) fn note_lookout(&self, sight: Sight) {
+        if sight != Sight::NotLooked {
+            add(&self.tally.lookouts, 1);
+        }
+        if sight == Sight::Nothing {
+            add(&self.tally.lookouts_in_vain, 1);
+        }
     }
 
     /// Counts a request that was read whole.
@@ -231,6 +251,18 @@ mod tests {
         for kind in [RequestKind::BlockStatus, RequestKind::Unknown] {
             assert_eq!((stats(&tally, kind).answered, stats(&tally, kind).bytes), (1, 0));
         }
+    }
+
+    #[test]
+    fn lookouts_count_when_somebody_looked() {
+        let tally = Tally::new(false);
+        let scribe = Scribe::of(Arc::clone(&tally));
+        for sight in [Sight::NotLooked, Sight::Something, Sight::Nothing, Sight::Something] {
+            scribe.note_lookout(sight);
+        }
+        let mut sum = LookoutStats { all: 10, in_vain: 10 };
+        tally.add_lookouts_to(&mut sum);
+        assert_eq!(sum, LookoutStats { all: 13, in_vain: 11 });
     }
 
     #[test]

@@ -1,75 +1,61 @@
 //! Looks out for what a client sends next, a little before the thread sleeps.
 //!
 //! Role: a thread that sleeps takes tens of microseconds to wake, in a virtual machine most of all. A client that asks for one
-//! thing after another takes no longer to ask again, so for [`AWAKE`] it is looked for, while all else of the event loop goes on.
+//! thing after another takes no longer to ask again, so for [`AWAKE`] it is looked for, while the event loop goes on.
 //!
-//! Invariants: of a thread's connections one at a time is looked out for. After a look-out in vain the next waits sleep at
-//! once, twice as many each time, so that who is slow or idle costs next to nothing. Where there is one processor, nobody is
-//! looked out for: the client needs it.
+//! Invariants: a client is looked out for while it is the only one of its thread that asks for anything, and the thread has its
+//! processor to itself (`watch.rs`). After a look-out in vain the next waits sleep at once, twice as many each time, so that
+//! who is slow or idle costs next to nothing.
 //!
-//! Absent on purpose: waiting (`mod.rs`), and for whom it is worth it (`transmission/`).
+//! Absent on purpose: waiting (`mod.rs`), and for how many requests at a time it is worth it (`transmission/`).
 
 use std::cell::Cell;
 use std::io;
-use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::yield_now;
 
-/// How long a look-out takes at most.
+use super::watch::{Asker, Watch};
+
+/// How long a look-out takes at most, where nobody else wants the processor.
 const AWAKE: Duration = Duration::from_micros(50);
+const _: () = assert!(AWAKE.as_micros() <= 100, "other clients of the thread wait for it");
 
-/// So many waits at most sleep at once after a look-out in vain.
-const MOST_SKIPPED: u32 = 1023;
+/// So many waits at most sleep at once after a look-out in vain. Not odd, as none of those numbers is: every other wait would
+/// be looked at, and be always the slow one of a client that is slow every other time.
+const MOST_SKIPPED: u32 = 1022;
 
-thread_local! {
-    static IS_TAKEN: Cell<bool> = const { Cell::new(false) };
+/// What a look-out came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Something has come.
+    Something,
+    /// Nothing has, in all the time.
+    Nothing,
+    /// There was no look-out.
+    NotLooked,
 }
 
-/// Whether there is more than one processor.
-static HAS_COMPANY: LazyLock<bool> =
-    LazyLock::new(|| thread::available_parallelism().is_ok_and(|processors| processors.get() > 1));
-
 /// What looking out for a client has come to so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lookout {
-    has_company: bool,
+    asker: Asker,
     /// Waits that are to sleep at once.
     skip: Cell<u32>,
     /// How many those were after the last look-out, which was in vain; 0 when it was not.
     skipped: Cell<u32>,
 }
 
-/// The right to look out, of one connection of a thread.
-struct Turn;
-
-impl Turn {
-    fn take() -> Option<Self> {
-        (!IS_TAKEN.replace(true)).then(|| Turn)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        IS_TAKEN.set(false);
-    }
-}
-
 impl Lookout {
-    pub(super) fn new() -> Self {
-        Lookout::beside(*HAS_COMPANY)
-    }
-
-    fn beside(has_company: bool) -> Self {
-        Lookout { has_company, skip: Cell::new(0), skipped: Cell::new(0) }
-    }
-
-    /// Tells whether `has_come` soon said so; false also where it was not asked. May be dropped at any time.
+    /// Asks `has_come` again and again, for a while, where that is worth it. May be dropped at any time.
     ///
     /// # Errors
     /// What `has_come` says.
-    pub(super) async fn look(&self, has_come: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    pub(super) async fn look(&self, has_come: impl FnMut() -> io::Result<bool>) -> io::Result<Sight> {
+        if !self.is_due(|| Watch::of_thread(|watch| watch.may_look())) {
+            return Ok(Sight::NotLooked);
+        }
         let mut end = None;
         let is_over = || {
             let now = Instant::now();
@@ -78,30 +64,39 @@ impl Lookout {
         self.look_until(is_over, has_come).await
     }
 
+    /// Tells the thread's other look-outs that this client asks for something, too.
+    pub(super) fn note_wait(&self) {
+        Watch::of_thread(|watch| watch.note(&self.asker));
+    }
+
+    /// Counts a wait, and tells whether it is one to look out in.
+    fn is_due(&self, may_look: impl FnOnce() -> bool) -> bool {
+        let is_alone = Watch::of_thread(|watch| watch.note(&self.asker));
+        if self.skip.get() > 0 {
+            self.skip.set(self.skip.get() - 1);
+            return false;
+        }
+        is_alone && may_look()
+    }
+
     async fn look_until(
         &self,
         mut is_over: impl FnMut() -> bool,
         mut has_come: impl FnMut() -> io::Result<bool>,
-    ) -> io::Result<bool> {
-        if self.skip.get() > 0 {
-            self.skip.set(self.skip.get() - 1);
-            return Ok(false);
-        }
-        let turn = if self.has_company { Turn::take() } else { None };
-        let Some(_turn) = turn else { return Ok(false) };
+    ) -> io::Result<Sight> {
         while !has_come()? {
             if is_over() {
-                let skip = (2 * self.skipped.get() + 1).min(MOST_SKIPPED);
+                let skip = (2 * self.skipped.get() + 2).min(MOST_SKIPPED);
                 self.skip.set(skip);
                 self.skipped.set(skip);
-                return Ok(false);
+                return Ok(Sight::Nothing);
             }
             // The client may want this processor.
             thread::yield_now();
             yield_now().await;
         }
         self.skipped.set(0);
-        Ok(true)
+        Ok(Sight::Something)
     }
 }
 
@@ -110,8 +105,18 @@ mod tests {
     use super::*;
     use futures_lite::future::{block_on, poll_once};
 
+    /// For a client that is alone on its thread.
+    fn alone() -> Lookout {
+        let lookout = Lookout::default();
+        while !Watch::of_thread(|watch| watch.note(&lookout.asker)) {}
+        lookout
+    }
+
     /// Waits for a client that comes when it has been asked for so many times, or has not by then.
-    async fn wait(lookout: &Lookout, comes_at: Option<u32>) -> (bool, u32) {
+    async fn wait(lookout: &Lookout, comes_at: Option<u32>) -> (Sight, u32) {
+        if !lookout.is_due(|| true) {
+            return (Sight::NotLooked, 0);
+        }
         let (mut asked, mut looks) = (0, 0);
         let is_over = || {
             looks += 1;
@@ -121,64 +126,87 @@ mod tests {
             asked += 1;
             Ok(Some(asked) == comes_at)
         };
-        let came = lookout.look_until(is_over, has_come).await.expect("no error");
-        (came, asked)
+        let sight = lookout.look_until(is_over, has_come).await.expect("no error");
+        (sight, asked)
     }
 
     /// Waits so many times for a client that never sends anything; how often it was looked out for.
     fn wait_in_vain(lookout: &Lookout, waits: u32) -> usize {
-        (0..waits).filter(|_| block_on(wait(lookout, None)) == (false, 5)).count()
+        (0..waits).filter(|_| block_on(wait(lookout, None)) == (Sight::Nothing, 5)).count()
     }
 
     #[test]
     fn what_comes_soon_is_seen() {
-        let lookout = Lookout::beside(true);
+        let lookout = alone();
         for at in [1, 3, 5, 1] {
-            assert_eq!(block_on(wait(&lookout, Some(at))), (true, at));
+            assert_eq!(block_on(wait(&lookout, Some(at))), (Sight::Something, at));
         }
-        assert_eq!(block_on(wait(&lookout, Some(6))), (false, 5), "too late");
-        assert_eq!(block_on(wait(&lookout, Some(1))), (false, 0), "and not asked for at once");
+        assert_eq!(block_on(wait(&lookout, Some(6))), (Sight::Nothing, 5), "too late");
+        assert_eq!(block_on(wait(&lookout, Some(1))), (Sight::NotLooked, 0), "and not asked for at once");
     }
 
     #[test]
     fn who_keeps_still_is_looked_out_for_ever_more_seldom() {
-        let lookout = Lookout::beside(true);
-        // Between them 1, 3 and 7 waits are skipped, and so on.
-        assert_eq!(wait_in_vain(&lookout, 1 + 1 + 1 + 3 + 1), 3);
-        assert_eq!(wait_in_vain(&lookout, 2000), 7);
+        let lookout = alone();
+        // Between them 2, 6 and 14 waits are skipped, and so on.
+        assert_eq!(wait_in_vain(&lookout, 1 + 2 + 1 + 6 + 1), 3);
+        assert_eq!(wait_in_vain(&lookout, 2000), 6);
         assert_eq!(wait_in_vain(&lookout, 10 * (MOST_SKIPPED + 1)), 10, "never given up");
-        while !block_on(wait(&lookout, Some(1))).0 {}
-        assert_eq!(wait_in_vain(&lookout, 1 + 1 + 1), 2, "one that came makes good all before");
+        while block_on(wait(&lookout, Some(1))).0 != Sight::Something {}
+        assert_eq!(wait_in_vain(&lookout, 1 + 2 + 1), 2, "one that came makes good all before");
     }
 
     #[test]
-    fn one_at_a_time_is_looked_out_for() {
-        let (one, other) = (Lookout::beside(true), Lookout::beside(true));
-        let mut look = Box::pin(one.look_until(|| false, || Ok(false)));
-        assert!(block_on(poll_once(&mut look)).is_none(), "it goes on");
-        assert_eq!(wait_in_vain(&other, 5), 0);
-        drop(look);
+    fn who_is_slow_every_other_time_is_met_when_quick() {
+        let lookout = alone();
+        let met = |wait_no: u32| {
+            let comes_at = wait_no.is_multiple_of(2).then_some(1);
+            block_on(wait(&lookout, comes_at)).0 == Sight::Something
+        };
+        assert!((0..100).filter(|wait_no| met(*wait_no)).count() > 20);
+    }
+
+    #[test]
+    fn while_two_ask_nobody_is_looked_out_for() {
+        let [one, other] = [Lookout::default(), Lookout::default()];
+        assert_eq!((0..100).map(|_| wait_in_vain(&one, 1) + wait_in_vain(&other, 1)).sum::<usize>(), 0);
         assert_eq!(
-            wait_in_vain(&other, 1),
-            1,
-            "the turn is free again, and nothing is held against who had none"
+            (0..100).map(|_| wait_in_vain(&one, 1)).find(|looks| *looks > 0),
+            Some(1),
+            "it is alone again"
         );
     }
 
     #[test]
-    fn a_look_ends_by_the_clock() {
-        assert!(!block_on(Lookout::beside(true).look(|| Ok(false))).expect("no error"));
+    fn a_wait_in_a_rest_is_not_looked_at() {
+        let lookout = alone();
+        assert!(!lookout.is_due(|| false) && lookout.is_due(|| true));
     }
 
     #[test]
-    fn on_one_processor_nobody_is_looked_out_for() {
-        assert_eq!(wait_in_vain(&Lookout::beside(false), 5), 0);
+    fn a_look_gives_others_their_turns_and_ends_by_the_clock() {
+        let lookout = alone();
+        let mut look = Box::pin(lookout.look_until(|| false, || Ok(false)));
+        for _ in 0..3 {
+            assert!(block_on(poll_once(&mut look)).is_none(), "it goes on");
+        }
+        drop(look);
+        let mut asked = 0;
+        let look = lookout.look(|| {
+            asked += 1;
+            Ok(false)
+        });
+        let sight = block_on(look).expect("no error");
+        assert!(
+            matches!(sight, Sight::Nothing if asked > 0) || matches!(sight, Sight::NotLooked if asked == 0)
+        );
     }
 
     #[test]
     fn a_failure_is_the_callers() {
-        let failed = block_on(Lookout::beside(true).look(|| Err(io::ErrorKind::NotConnected.into())));
+        let lookout = alone();
+        let failed = block_on(lookout.look_until(|| false, || Err(io::ErrorKind::NotConnected.into())));
         assert_eq!(failed.expect_err("it failed").kind(), io::ErrorKind::NotConnected);
-        assert_eq!(wait_in_vain(&Lookout::beside(true), 1), 1, "and the turn is free");
+        assert_eq!(wait_in_vain(&lookout, 1), 1, "and the next wait is looked at");
     }
 }

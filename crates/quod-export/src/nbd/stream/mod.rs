@@ -11,12 +11,14 @@ pub(crate) mod inbox;
 mod lookout;
 pub(crate) mod tls;
 pub(crate) mod transport;
+mod watch;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 
 use compio::runtime::fd::PollFd;
 use lookout::Lookout;
+pub(crate) use lookout::Sight;
 use rustix::event::{self, Timespec};
 use rustix::io::{Errno, read, readv};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
@@ -41,9 +43,8 @@ pub(crate) trait Stream {
     /// `WouldBlock` when there is no room for all of it.
     fn try_flush(&self) -> io::Result<()>;
 
-    /// Looks a little while, without sleep, whether [`try_read`](Stream::try_read) is worth trying; tells whether it is. May be
-    /// dropped at any time.
-    async fn look_out(&self) -> io::Result<bool>;
+    /// Looks a little while, without sleep, whether [`try_read`](Stream::try_read) is worth trying. May be dropped at any time.
+    async fn look_out(&self) -> io::Result<Sight>;
 
     /// Waits until [`try_read`](Stream::try_read) is worth trying. May be dropped at any time.
     async fn readable(&self) -> io::Result<()>;
@@ -65,7 +66,7 @@ impl Socket {
     /// # Errors
     /// What the system says.
     pub(crate) fn new(stream: OwnedFd) -> io::Result<Self> {
-        Ok(Socket { stream: PollFd::new(stream)?, lookout: Lookout::new() })
+        Ok(Socket { stream: PollFd::new(stream)?, lookout: Lookout::default() })
     }
 }
 
@@ -98,11 +99,12 @@ impl Stream for Socket {
         Ok(())
     }
 
-    async fn look_out(&self) -> io::Result<bool> {
+    async fn look_out(&self) -> io::Result<Sight> {
         self.lookout.look(|| self.has_arrived()).await
     }
 
     async fn readable(&self) -> io::Result<()> {
+        self.lookout.note_wait();
         self.stream.read_ready().await
     }
 
@@ -134,5 +136,37 @@ impl Drop for Socket {
     fn drop(&mut self) {
         // An operation of the event loop may keep the descriptor open for a while; the peer learns it now.
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_read_has_arrived() {
+        let runtime = compio::runtime::Runtime::new().expect("an event loop");
+        runtime.enter(|| {
+            let pair = || {
+                let (here, there) = UnixStream::pair().expect("a pair");
+                here.set_nonblocking(true).expect("a socket");
+                (Socket::new(here.into()).expect("it is polled"), there)
+            };
+            let has_arrived = |socket: &Socket| socket.has_arrived().expect("a socket");
+            let (socket, mut there) = pair();
+            assert!(!has_arrived(&socket), "nothing yet");
+            there.write_all(&[7]).expect("it is open");
+            assert!(has_arrived(&socket), "a byte");
+            assert_eq!(socket.try_read(&mut [IoSliceMut::new(&mut [0; 2])]).expect("a byte"), 1);
+            assert!(!has_arrived(&socket), "it was taken");
+            there.shutdown(std::net::Shutdown::Write).expect("it is open");
+            assert!(has_arrived(&socket), "the end");
+            let (socket, there) = pair();
+            drop(there);
+            assert!(has_arrived(&socket), "nobody is there");
+        });
     }
 }

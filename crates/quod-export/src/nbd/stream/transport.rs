@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::{Socket, Stream};
+use super::{Sight, Socket, Stream};
 
 /// Bytes to be sent that TLS takes over at a time.
 const HELD_BACK: usize = 256 << 10;
@@ -103,7 +103,7 @@ impl Stream for TlsStream {
         Ok(())
     }
 
-    async fn look_out(&self) -> io::Result<bool> {
+    async fn look_out(&self) -> io::Result<Sight> {
         self.socket.look_out().await
     }
 
@@ -170,7 +170,7 @@ impl Stream for Transport {
         }
     }
 
-    async fn look_out(&self) -> io::Result<bool> {
+    async fn look_out(&self) -> io::Result<Sight> {
         match self {
             Transport::Clear(socket) => socket.look_out().await,
             Transport::Encrypted(tls) => tls.look_out().await,

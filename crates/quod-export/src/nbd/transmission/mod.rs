@@ -37,8 +37,8 @@ use super::export::perform::Errand;
 use super::export::plan::Plan;
 use super::fault::Fault;
 use super::session::Session;
-use super::stream::Stream;
 use super::stream::inbox::Inbox;
+use super::stream::{Sight, Stream};
 
 /// Replies of this many bytes are sent before the next request is looked at, so that the client can begin with them.
 const SEND_AT: usize = 64 << 10;
@@ -46,12 +46,12 @@ const SEND_AT: usize = 64 << 10;
 /// Other connections get their turn after requests of about this many bytes, each counted with [`REQUEST_COST`].
 const TURN: usize = 2 << 20;
 
-/// After so many requests since the last wait, or fewer, the next one is looked out for. Who sends more at a time gains by being
-/// left to send.
-const FEW: u32 = 4;
-
 /// What a request counts beside its bytes.
 const REQUEST_COST: usize = 32 << 10;
+
+/// After so many requests since the last wait for one, or fewer, the next is looked out for. Who sends more at a time gains by
+/// being left to send.
+const FEW: u32 = 4;
 
 /// One client in its transmission phase.
 pub(crate) struct Connection<S> {
@@ -107,7 +107,7 @@ impl<S: Stream> Connection<S> {
                 self.outbox.send_now(&self.stream)?;
                 let is_few = begun.replace(0) <= FEW;
                 let more = async {
-                    if !is_few || !self.stream.look_out().await? {
+                    if !is_few || !self.look_out().await? {
                         self.stream.readable().await?;
                     }
                     Ok(())
@@ -136,6 +136,13 @@ impl<S: Stream> Connection<S> {
                 yield_now().await;
             }
         }
+    }
+
+    /// Looks out for the next request; whether it has come.
+    async fn look_out(&self) -> Result<bool, Fault> {
+        let sight = self.stream.look_out().await?;
+        self.export.scribe.note_lookout(sight);
+        Ok(sight == Sight::Something)
     }
 
     /// Takes the next header; `None` when the client has closed its end instead.
