@@ -142,19 +142,25 @@ impl Drop for Socket {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
 
-    use super::*;
+    use compio::runtime::Runtime;
+    use futures_lite::future::poll_once;
+
+    use super::{IoSliceMut, Sight, Socket, Stream};
+
+    /// A socket on the event loop, and its peer.
+    fn pair() -> (Socket, UnixStream) {
+        let (here, there) = UnixStream::pair().expect("a pair");
+        here.set_nonblocking(true).expect("a socket");
+        (Socket::new(here.into()).expect("it is polled"), there)
+    }
 
     #[test]
     fn what_can_be_read_has_arrived() {
-        let runtime = compio::runtime::Runtime::new().expect("an event loop");
+        let runtime = Runtime::new().expect("an event loop");
         runtime.enter(|| {
-            let pair = || {
-                let (here, there) = UnixStream::pair().expect("a pair");
-                here.set_nonblocking(true).expect("a socket");
-                (Socket::new(here.into()).expect("it is polled"), there)
-            };
             let has_arrived = |socket: &Socket| socket.has_arrived().expect("a socket");
             let (socket, mut there) = pair();
             assert!(!has_arrived(&socket), "nothing yet");
@@ -162,11 +168,23 @@ mod tests {
             assert!(has_arrived(&socket), "a byte");
             assert_eq!(socket.try_read(&mut [IoSliceMut::new(&mut [0; 2])]).expect("a byte"), 1);
             assert!(!has_arrived(&socket), "it was taken");
-            there.shutdown(std::net::Shutdown::Write).expect("it is open");
+            there.shutdown(Shutdown::Write).expect("it is open");
             assert!(has_arrived(&socket), "the end");
             let (socket, there) = pair();
             drop(there);
             assert!(has_arrived(&socket), "nobody is there");
+        });
+    }
+
+    #[test]
+    fn who_waits_without_a_look_out_is_company_too() {
+        let runtime = Runtime::new().expect("an event loop");
+        runtime.block_on(async {
+            let [(one, _one), (other, _other)] = [pair(), pair()];
+            for _ in 0..100 {
+                assert!(poll_once(other.readable()).await.is_none(), "nothing yet");
+                assert_eq!(one.look_out().await.expect("a socket"), Sight::NotLooked);
+            }
         });
     }
 }
