@@ -128,8 +128,8 @@ fn a_hangup_reopens_nothing_and_says_so() {
     assert_eq!(ran.err.matches("SIGHUP: there is nothing to reopen").count(), 1, "{ran:?}");
 }
 
-/// What the threads of a process have run so far: for how many nanoseconds, and how many times in a row. Not those of the
-/// kernel: its io_uring keeps one worker where there was work for any, which looks for more every five seconds.
+/// What the threads of a process have run so far: for how many nanoseconds, and how often. Not those of the kernel: where
+/// io_uring needed a worker, it keeps it, and that one looks for more work every five seconds.
 fn work(process: u32) -> [u64; 2] {
     let mut work = [0; 2];
     for thread in fs::read_dir(format!("/proc/{process}/task")).expect("the process runs") {
@@ -186,6 +186,7 @@ fn falls_asleep(room: &Room, serving: Serving) {
     std::thread::sleep(Duration::from_secs(2));
     let process = serving.server.0.id();
     let before = work(process);
+    assert!(before.iter().all(|one| *one > 0), "Linux tells it");
     std::thread::sleep(Duration::from_secs(7));
     assert_eq!(work(process), before, "an idle server does not run");
     drop((clients, torn));

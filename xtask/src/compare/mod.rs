@@ -28,7 +28,7 @@ use page::Page;
 pub(crate) struct Arguments {
     /// What to compare; everything when not given
     what: Vec<What>,
-    /// Turns, in each of which everything is measured once; the medians are told
+    /// Turns, in each of which everybody is measured; the medians are told
     #[arg(long, default_value_t = 5)]
     pairs: usize,
     /// Where to make images on a disk

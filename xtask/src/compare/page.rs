@@ -76,10 +76,7 @@ impl Page {
             writeln!(text, "\n![{}]({}.svg)", plot.title, plot.name)?;
         }
         let name = self.name;
-        writeln!(
-            text,
-            "\n`cargo xtask compare {name} --pairs {pairs}`, medians of {pairs} turns, also of the ratios within each.\n"
-        )?;
+        writeln!(text, "\n`cargo xtask compare {name} --pairs {pairs}`, medians of {pairs} turns.\n")?;
         writeln!(text, "{}", machine(&["qemu-img", "fio"])?)?;
         print!("{text}");
         let file = directory.join(format!("{name}.md"));

@@ -118,6 +118,7 @@ fn cached(bench: &Bench, name: &str, image: &Path) -> Result<(Table, Option<Plot
         ],
         vec!["bare loop, one thread".into(), rate_of(bare(1)), beside(one, bare(1), Some(0.8))],
         vec!["quod, one thread, `-i threads`".into(), rate_of(by_calls), beside(one, by_calls, None)],
+        vec!["that, beside the bare loop".into(), String::new(), beside(by_calls, bare(1), None)],
         vec!["quod, one thread, `-i io_uring`".into(), rate_of(by_ring), beside(one, by_ring, None)],
         vec!["quod, two threads".into(), rate_of(quod(2)), String::new()],
         vec!["bare loop, two threads".into(), rate_of(bare(2)), beside(quod(2), bare(2), None)],

@@ -1,7 +1,11 @@
 //! Measurements in turns.
 //!
+//! Role: measures everybody once a turn, and gives medians of what the turns have.
+//!
 //! Invariant: figures are compared with those of the same turn only. A noisy machine is now quicker and now slower, for minutes
 //! each; a ratio of what was measured a moment apart hardly feels it.
+//!
+//! Absent on purpose: what is measured, and how.
 
 use anyhow::{Result, ensure};
 
@@ -9,7 +13,8 @@ use anyhow::{Result, ensure};
 pub(super) struct Turns<M>(Vec<Vec<M>>);
 
 impl<M> Turns<M> {
-    /// Lets all be measured so many times, each time in another order, so that nobody always comes after the same one.
+    /// Lets all be measured so many times. Each time another begins, and every other time they go backwards, so that nobody
+    /// always comes after the same one.
     ///
     /// # Errors
     ///
@@ -17,12 +22,17 @@ impl<M> Turns<M> {
     pub(super) fn take<T>(turns: usize, all: &[T], mut measure: impl FnMut(&T) -> Result<M>) -> Result<Self> {
         ensure!(turns > 0, "a median needs one measurement at least");
         let turn = |turn| {
-            let first = turn % all.len();
-            let mut measured = (0..all.len())
-                .map(|nth| measure(&all[(first + nth) % all.len()]))
-                .collect::<Result<Vec<M>>>()?;
-            measured.rotate_right(first);
-            Ok(measured)
+            let mut order: Vec<usize> = (0..all.len()).collect();
+            order.rotate_left(turn % all.len());
+            if turn % 2 == 1 {
+                order.reverse();
+            }
+            let mut measured = Vec::new();
+            for place in order {
+                measured.push((place, measure(&all[place])?));
+            }
+            measured.sort_by_key(|(place, _)| *place);
+            Ok(measured.into_iter().map(|(_, measured)| measured).collect())
         };
         (0..turns).map(turn).collect::<Result<_>>().map(Turns)
     }
@@ -48,7 +58,7 @@ mod tests {
             Ok(one * 10.0)
         });
         let turns = turns.unwrap();
-        assert_eq!(order, [1, 2, 3, 2, 3, 1, 3, 1, 2, 1, 2, 3]);
+        assert_eq!(order, [1, 2, 3, 1, 3, 2, 3, 1, 2, 3, 2, 1]);
         assert_eq!(turns.0, vec![[10.0, 20.0, 30.0]; 4]);
         assert!(Turns::take(0, &[1.0], |one| Ok(*one)).is_err());
     }

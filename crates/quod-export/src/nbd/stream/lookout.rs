@@ -1,10 +1,11 @@
 //! Looks out for what a client sends next, a little before the thread sleeps.
 //!
 //! Role: a thread that sleeps takes tens of microseconds to wake, in a virtual machine most of all. A client that asks for one
-//! thing after another takes no longer to ask again, so for [`AWAKE`] it is looked for, while the event loop goes on.
+//! thing after another takes no longer to ask again, so for [`AWAKE`] it is looked for, again and again between what else the
+//! event loop does.
 //!
-//! Invariants: a client is looked out for while it is the only one of its thread that asks for anything, and the thread has its
-//! processor to itself (`watch.rs`). After a look-out in vain the next waits sleep at once, twice as many each time, so that
+//! Invariants: a client is looked out for while it is alone on its thread, and the thread has its processor to itself, as far as
+//! is known (`watch.rs`). After a look-out in vain the next waits sleep at once, twice as many each time, so that
 //! who is slow or idle costs next to nothing.
 //!
 //! Absent on purpose: waiting (`mod.rs`), and for how many requests at a time it is worth it (`transmission/`).
@@ -20,10 +21,10 @@ use super::watch::{Asker, Watch};
 
 /// How long a look-out takes at most, where nobody else wants the processor.
 const AWAKE: Duration = Duration::from_micros(50);
-const _: () = assert!(AWAKE.as_micros() <= 100, "other clients of the thread wait for it");
+const _: () = assert!(AWAKE.as_micros() <= 100, "a processor is not for waiting");
 
-/// So many waits at most sleep at once after a look-out in vain. Not odd, as none of those numbers is: every other wait would
-/// be looked at, and be always the slow one of a client that is slow every other time.
+/// So many waits at most sleep at once after a look-out in vain. Even, as all those numbers are: after an odd one each look-out
+/// would meet the same one of two waits, always the slow one perhaps of a client that is slow every other time.
 const MOST_SKIPPED: u32 = 1022;
 
 /// What a look-out came to.
@@ -64,19 +65,18 @@ impl Lookout {
         self.look_until(is_over, has_come).await
     }
 
-    /// Tells the thread's other look-outs that this client asks for something, too.
+    /// Counts a wait for the client.
     pub(super) fn note_wait(&self) {
         Watch::of_thread(|watch| watch.note(&self.asker));
     }
 
-    /// Counts a wait, and tells whether it is one to look out in.
+    /// Whether this is a wait to look out in.
     fn is_due(&self, may_look: impl FnOnce() -> bool) -> bool {
-        let is_alone = Watch::of_thread(|watch| watch.note(&self.asker));
         if self.skip.get() > 0 {
             self.skip.set(self.skip.get() - 1);
             return false;
         }
-        is_alone && may_look()
+        Watch::of_thread(|watch| watch.is_alone(&self.asker)) && may_look()
     }
 
     async fn look_until(
@@ -96,6 +96,7 @@ impl Lookout {
             yield_now().await;
         }
         self.skipped.set(0);
+        self.note_wait();
         Ok(Sight::Something)
     }
 }
@@ -108,12 +109,22 @@ mod tests {
     /// For a client that is alone on its thread.
     fn alone() -> Lookout {
         let lookout = Lookout::default();
-        while !Watch::of_thread(|watch| watch.note(&lookout.asker)) {}
+        while !Watch::of_thread(|watch| watch.is_alone(&lookout.asker)) {
+            lookout.note_wait();
+        }
         lookout
     }
 
     /// Waits for a client that comes when it has been asked for so many times, or has not by then.
     async fn wait(lookout: &Lookout, comes_at: Option<u32>) -> (Sight, u32) {
+        let (sight, asked) = look(lookout, comes_at).await;
+        if sight != Sight::Something {
+            lookout.note_wait();
+        }
+        (sight, asked)
+    }
+
+    async fn look(lookout: &Lookout, comes_at: Option<u32>) -> (Sight, u32) {
         if !lookout.is_due(|| true) {
             return (Sight::NotLooked, 0);
         }

@@ -2,10 +2,13 @@
 //!
 //! Role: a [`Watch`] knows which clients of its thread ask for things, and whether others want the thread's processor.
 //!
-//! Invariants: while a second client of the thread asks for anything, none is looked out for: each look-out would hold up the
-//! other. A thread that never sleeps is a thread that the system makes wait for its turn behind all others that want the
-//! processor; so when it had to make room for somebody, it does not look out for [`REST`] times as long as that may have taken.
-//! Where there is one processor it never does: the client needs it.
+//! Invariants: a client counts as alone once it has waited [`ALONE_AFTER`] times and no other has in between; who never waits is
+//! not known here. A client that is looked out for makes others' slowest requests take several times as long, and is not when
+//! there are any. A thread that never sleeps is one that the system makes wait behind all others that want the processor: so
+//! when it had to make room for somebody, and has not slept since, it does not look out for [`REST`] times as long as that may
+//! have taken. Where there is one processor it never does: the client needs it.
+//!
+//! Absent on purpose: what a look-out finds (`lookout.rs`).
 
 use std::cell::Cell;
 use std::sync::LazyLock;
@@ -69,16 +72,24 @@ impl Watch {
         WATCH.with(use_it)
     }
 
-    /// Counts a wait, and tells whether that client is alone.
-    pub(super) fn note(&self, asker: &Asker) -> bool {
-        let before = self.waits.get();
-        self.waits.set(before + 1);
-        let is_next = asker.waited_at.replace(before + 1) == before;
-        asker.row.set(if is_next { asker.row.get().saturating_add(1) } else { 1 });
-        asker.row.get() >= ALONE_AFTER
+    /// Counts a wait for that client.
+    pub(super) fn note(&self, asker: &Asker) {
+        let row = if self.was_last(asker) { asker.row.get().saturating_add(1) } else { 1 };
+        asker.row.set(row);
+        self.waits.set(self.waits.get() + 1);
+        asker.waited_at.set(self.waits.get());
     }
 
-    /// Whether the thread has its processor to itself, as far as it knows. Said before each look-out.
+    /// Whether the last waits were all for that client.
+    pub(super) fn is_alone(&self, asker: &Asker) -> bool {
+        self.was_last(asker) && asker.row.get() >= ALONE_AFTER
+    }
+
+    fn was_last(&self, asker: &Asker) -> bool {
+        asker.waited_at.get() == self.waits.get()
+    }
+
+    /// Whether the thread has its processor to itself, as far as it knows. Asked before each look-out.
     pub(super) fn may_look(&self) -> bool {
         let now = Instant::now();
         *HAS_COMPANY
@@ -120,10 +131,15 @@ mod tests {
     #[test]
     fn who_waits_many_times_in_a_row_is_alone() {
         let (watch, [one, other]) = (Watch::new(), [Asker::default(), Asker::default()]);
-        let waits = |asker, count: u32| (0..count).filter(|_| watch.note(asker)).count();
+        let wait = |asker| {
+            watch.note(asker);
+            watch.is_alone(asker)
+        };
+        let waits = |asker, count: u32| (0..count).filter(|_| wait(asker)).count();
         for one in [&one, &other, &one] {
             assert_eq!([waits(one, ALONE_AFTER - 1), waits(one, 5)], [0, 5]);
         }
+        assert!(watch.is_alone(&one) && !watch.is_alone(&other));
         assert_eq!((0..100).map(|_| waits(&other, 1) + waits(&one, 1)).sum::<usize>(), 0, "by turns");
     }
 
