@@ -88,7 +88,7 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
         how: format!(
             "Random reads of 4 KiB, uniformly over the first so many L2 tables of 2 GiB each, all clusters of which are \
              allocated, in memory and with sparse data. quod has a cache of {CACHE_BYTES} bytes, as many as the 3,200 slices of 50 \
-             tables have; it counts what a slice takes beside its entries, so 3,056 of them fit. qemu-storage-daemon has its defaults. fio reads through one NBD connection at depth 16 for {SECONDS} \
+             tables have; it counts what a slice takes beside its entries, so not all of them fit. qemu-storage-daemon has its defaults. fio reads through one NBD connection at depth 16 for {SECONDS} \
              seconds; `quod bench --random` reads without a server, and begins with an empty cache."
         ),
         tables: vec![nbd, library, miss],
