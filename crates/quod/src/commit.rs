@@ -166,6 +166,7 @@ impl<S: Storage> Top<'_, S> {
     async fn write_entries(&self, slice: &Pinned, run: EntryRun, held: &Held) -> Result<()> {
         // Dropped last, also when this future is: only then is it known whether the entries stay.
         let remembered = Unsettled { kept: &self.qed.cache.kept, slice };
+        self.qed.cache.unpack(slice);
         let mine = slice.enqueue(run);
         let turn = slice.take_turn().await;
         let outcome = if mine.is_settled() {

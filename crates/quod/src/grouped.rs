@@ -57,6 +57,7 @@ impl<S: Storage> Top<'_, S> {
     /// Shows readers entries whose data is in the file, and owes them to the file. `bytes` were written for them.
     pub(crate) fn promise(&self, slice: &Pinned, run: EntryRun, after: FlushNumber, bytes: u64) {
         let (pending, kept) = (&self.writer.pending, &self.qed.cache.kept);
+        self.qed.cache.unpack(slice);
         // Counted first: a batch may have it in the file in the next moment.
         pending.add(Amount { entries: run.count as u64, bytes });
         kept.promise(slice, run, Promise { after, bytes });

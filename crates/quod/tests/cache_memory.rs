@@ -23,39 +23,56 @@ fn cache_of(budget: usize) -> (Arc<SlicePool>, TableCache) {
     (pool, cache)
 }
 
-fn read_in(cache: &TableCache, index: u64) -> Pinned {
+/// How a slice's entries lie: all in a row, in a few pieces, no two of them together.
+const RUNS: [u64; 3] = [1, 16, 512];
+
+fn entry(runs: u64, place: u64) -> u64 {
+    let run = place * runs / 512;
+    run * run * run * 1000 + place
+}
+
+fn bytes(runs: u64) -> Vec<u8> {
+    (0..512).flat_map(|place| entry(runs, place).to_le_bytes()).collect()
+}
+
+fn read_in(cache: &TableCache, index: u64, runs: u64) -> Pinned {
     let Begin::Load(load) = cache.begin_load(key(index)) else { panic!("{index} is here") };
-    load.commit(FileOffset(0), &7_u64.to_le_bytes().repeat(512))
+    load.commit(FileOffset(0), &bytes(runs))
 }
 
 #[test]
 fn a_hit_allocates_nothing() {
-    let (_pool, cache) = cache_of(8 << 20);
-    (0..SLICES).for_each(|index| drop(read_in(&cache, index)));
-    // A thread's first look-up makes its own state.
-    assert!(cache.find(key(0), |_| ()).is_some());
-    let counted = measure(|| {
-        for index in 0..SLICES {
-            assert_eq!(cache.find(key(index), |slice| slice.entry(7)), Some(7));
-            assert!(cache.pin(key(index)).is_some_and(|pinned| pinned.clone().entry(7) == 7));
-        }
-    });
-    assert_eq!(counted.count_total, 0);
+    for runs in RUNS {
+        let (_pool, cache) = cache_of(8 << 20);
+        (0..SLICES).for_each(|index| drop(read_in(&cache, index, runs)));
+        // A thread's first look-up makes its own state.
+        assert!(cache.find(key(0), |_| ()).is_some());
+        let there = entry(runs, 477);
+        let counted = measure(|| {
+            for index in 0..SLICES {
+                assert_eq!(cache.find(key(index), |slice| slice.entry(477)), Some(there));
+                assert!(cache.pin(key(index)).is_some_and(|pinned| pinned.clone().entry(477) == there));
+            }
+        });
+        assert_eq!(counted.count_total, 0);
+    }
 }
 
 #[test]
 fn a_miss_takes_the_memory_of_the_slice_that_goes() {
-    let (_pool, cache) = cache_of(1 << 20);
-    let bytes = [7; 4096];
-    let load = |index| {
-        let Begin::Load(load) = cache.begin_load(key(index)) else { panic!("{index} is here") };
-        drop(load.commit(FileOffset(0), &bytes));
-    };
-    (0..SLICES).for_each(load);
-    let counted = measure(|| (SLICES..2 * SLICES).for_each(load));
-    // The memory of the keys that went may grow, once.
-    assert!(counted.count_total <= 1, "{} allocations", counted.count_total);
-    assert!(cache.stats().evictions > SLICES);
+    for (runs, slices) in [(1, 5 * SLICES), (512, SLICES)] {
+        let (_pool, cache) = cache_of(1 << 20);
+        let bytes = bytes(runs);
+        let load = |index| {
+            let Begin::Load(load) = cache.begin_load(key(index)) else { panic!("{index} is here") };
+            drop(load.commit(FileOffset(0), &bytes));
+        };
+        (0..slices).for_each(load);
+        let counted = measure(|| (slices..2 * slices).for_each(load));
+        // The memory of the keys that went may grow, once.
+        assert!(counted.count_total <= 1, "{runs}: {} allocations", counted.count_total);
+        assert!(cache.stats().evictions > slices);
+    }
 }
 
 /// Whatever a run is: data of the image, of the one below, zeroes.
@@ -85,16 +102,24 @@ fn a_read_that_finds_all_in_memory_allocates_nothing() {
 
 #[test]
 fn the_bytes_counted_are_the_bytes_held() {
-    for slices in [10, SLICES, 4 * SLICES] {
+    for (runs, slices) in
+        RUNS.into_iter().flat_map(|runs| [10, SLICES, 50 * SLICES].map(|slices| (runs, slices)))
+    {
         let mut cache = None;
         let held = measure(|| {
             let made = cache_of(8 << 20);
-            (0..slices).for_each(|index| drop(read_in(&made.1, index)));
+            (0..slices).for_each(|index| drop(read_in(&made.1, index, runs)));
+            // Some of them are going to change.
+            let some = (0..slices).step_by(3).filter_map(|index| made.1.pin(key(index)));
+            some.for_each(|slice| made.1.unpack(&slice));
             cache = Some(made);
         });
         let held = held.bytes_current as u64 + size_of::<TableCache>() as u64;
         let counted = cache.map_or(0, |(pool, _cache)| pool.bytes() as u64);
-        assert!(held <= counted && counted < held * 21 / 20, "{slices}: {counted} counted, {held} held");
+        assert!(
+            held <= counted && counted < held * 21 / 20,
+            "{slices}, {runs}: {counted} counted, {held} held"
+        );
         assert!(counted <= 8 << 20);
     }
 }
@@ -103,7 +128,9 @@ fn the_bytes_counted_are_the_bytes_held() {
 fn an_image_that_is_closed_leaves_nothing_behind() {
     let held = measure(|| {
         let (_pool, cache) = cache_of(1 << 20);
-        (0..SLICES).for_each(|index| drop(read_in(&cache, index)));
+        (0..SLICES).for_each(|index| drop(read_in(&cache, index, 1)));
+        let slice = cache.pin(key(SLICES - 1)).expect("it is here");
+        cache.unpack(&slice);
     });
     // But for what the thread keeps for all its caches.
     assert!(held.bytes_current < 4096, "{} bytes", held.bytes_current);

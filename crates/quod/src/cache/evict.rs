@@ -54,7 +54,9 @@ impl Clock {
 
     /// Takes the slice out that is missed least, and marks it evicted. `None` when every slice that was met is pinned.
     pub(super) fn evict(&mut self) -> Option<Arc<Slice>> {
-        self.fail_trial().or_else(|| self.turn_hand()).or_else(|| self.take_unpinned())
+        let gone = self.fail_trial().or_else(|| self.turn_hand()).or_else(|| self.take_unpinned());
+        [&mut self.fresh, &mut self.trial, &mut self.clock].into_iter().for_each(give_back);
+        gone
     }
 
     /// Ends the trial of those who have stood it long enough. Pinned is visited.
@@ -145,6 +147,10 @@ impl Gone {
         while self.order.len() > most {
             self.forget_oldest();
         }
+        give_back(&mut self.order);
+        if is_roomy(self.keys.capacity(), self.keys.len()) {
+            self.keys.shrink_to(2 * self.keys.len());
+        }
         self.went += 1;
         self.keys.insert(key, self.went);
         self.order.push_back((key, self.went));
@@ -165,5 +171,17 @@ impl Gone {
         {
             self.keys.remove(&key);
         }
+    }
+}
+
+/// Whether there is room for many more than there are. Where many packed slices were, few others may take as much memory.
+fn is_roomy(capacity: usize, len: usize) -> bool {
+    capacity > 64 + 4 * len
+}
+
+/// Gives memory back that was for many more.
+fn give_back<T>(queue: &mut VecDeque<T>) {
+    if is_roomy(queue.capacity(), queue.len()) {
+        queue.shrink_to(2 * queue.len());
     }
 }

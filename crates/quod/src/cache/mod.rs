@@ -25,6 +25,7 @@
 //! whose slices are kept.
 
 mod directory;
+mod entries;
 mod evict;
 mod kept;
 #[cfg(test)]
@@ -47,7 +48,7 @@ use tracing::trace;
 pub(crate) use kept::Kept;
 pub(crate) use pool::KeptShare;
 pub use pool::SlicePool;
-use pool::{Loading, Structure};
+use pool::{Evicted, Loading, Structure};
 use slot::OwnedKey;
 pub use slot::{Pinned, Slice, SliceKey, TableLevel};
 use stats::Counters;
@@ -214,13 +215,29 @@ impl TableCache {
         let evicted = self.pool.admit(&mut structure, pinned.shared());
         drop(structure);
         trace!(?key, "table cache commit");
-        // Memory is given back outside the lock, too.
+        self.let_go(evicted);
+        pinned
+    }
+
+    /// Has room for each entry of a slice, so that it can be updated.
+    pub fn unpack(&self, slice: &Pinned) {
+        if !slice.is_packed() {
+            return;
+        }
+        let mut structure = self.pool.lock();
+        let evicted = self.pool.unpack(&mut structure, slice);
+        drop(structure);
+        trace!(key = ?slice.key(), "table cache unpack");
+        self.let_go(evicted);
+    }
+
+    /// Counts and tells of slices that went for one of this image. Memory is given back outside the lock, too.
+    fn let_go(&self, evicted: Evicted) {
         for (OwnedKey { image, key }, memory) in evicted {
             drop(memory);
             self.counters.evict();
             trace!(?key, of_another = image != self.image, "table cache evict");
         }
-        pinned
     }
 
     /// What happened so far, and what is held now.

@@ -157,6 +157,14 @@ impl SlicePool {
         self.make_room(structure)
     }
 
+    /// Unpacks a slice that is resident, and makes room.
+    pub(super) fn unpack(&self, structure: &mut Structure, slice: &Pinned) -> Evicted {
+        let packed = slice.bytes();
+        slice.unpack();
+        structure.count_in(slice.owned_key().image, slice.bytes() - packed);
+        self.make_room(structure)
+    }
+
     /// Evicts until the budget holds or what it meets is pinned.
     fn make_room(&self, structure: &mut Structure) -> Evicted {
         let mut evicted = Evicted::new();

@@ -1,6 +1,6 @@
 //! A slice of a table in memory: entries and pins.
 //!
-//! Role: [`Slice`] holds the visible entries as atomics, and [`Pinned`] keeps one from being evicted.
+//! Role: [`Slice`] holds the visible entries (`entries.rs`), and [`Pinned`] keeps one from being evicted.
 //!
 //! Invariants: an entry changes under a pin, by `updates.rs`: when the file has it, or when it is promised. The state is a
 //! count of pins, or [`EVICTED`], from which there is no way back. A slice with updates is pinned.
@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use tracing::trace;
 
+use super::entries::Entries;
 use super::updates::{EntryRun, Updates};
 use crate::sync::ArcSwapOption;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::table;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::units::FileOffset;
 
 /// One slice that leads to another, in a list of the directory.
@@ -26,8 +26,8 @@ pub(super) type Link = ArcSwapOption<Slice>;
 const EVICTED: u32 = u32::MAX;
 
 /// Bytes that come with a slice, about: reference counts, its places in the queues of the policy and in their memory,
-/// and what an allocator adds to each of two pieces.
-const OVERHEAD: usize = 88;
+/// and what an allocator adds.
+const OVERHEAD: usize = 72;
 
 /// Which tables a slice is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +59,7 @@ pub struct Slice {
     image: usize,
     key: SliceKey,
     at: FileOffset,
-    entries: Box<[AtomicU64]>,
+    entries: Entries,
     state: AtomicU32,
     visited: AtomicBool,
     next: Link,
@@ -77,7 +77,7 @@ impl Slice {
             image: 0,
             key,
             at,
-            entries: table::entries(bytes).map(AtomicU64::new).collect(),
+            entries: Entries::of(bytes),
             state: AtomicU32::new(0),
             visited: AtomicBool::new(false),
             next: Link::empty(),
@@ -90,11 +90,7 @@ impl Slice {
         trace!(key = ?owned.key, at = %its_place, "table cache allocate");
         let Slice { image, key, at, entries, state, visited, next: _, updates } = self;
         (*image, *key, *at) = (owned.image, owned.key, its_place);
-        if entries.len() * size_of::<u64>() == bytes.len() {
-            fill(entries, bytes);
-        } else {
-            *entries = table::entries(bytes).map(AtomicU64::new).collect();
-        }
+        entries.renew(bytes);
         *state = AtomicU32::new(0);
         *visited = AtomicBool::new(false);
         *updates = Updates::default();
@@ -129,7 +125,7 @@ impl Slice {
 
     /// Whether it has no entries; none that came from a table.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// The value of an entry that readers see.
@@ -138,22 +134,33 @@ impl Slice {
     /// When there are not so many.
     #[inline]
     pub fn entry(&self, index: usize) -> u64 {
-        self.entries[index].load(Ordering::Acquire)
+        self.entries.entry(index)
+    }
+
+    /// Whether its entries are kept as runs, and cannot change.
+    pub(super) fn is_packed(&self) -> bool {
+        self.entries.each().is_none()
+    }
+
+    /// Makes room for entries that change, of which the pool has to know: `SlicePool::unpack` is for others.
+    pub(super) fn unpack(&self) {
+        self.entries.unpack();
     }
 
     /// Bytes of memory that it takes.
     pub fn bytes(&self) -> usize {
-        self.entries.len() * size_of::<u64>() + size_of::<Slice>() + OVERHEAD
+        self.entries.bytes() + size_of::<Slice>() + OVERHEAD
     }
 
     /// Makes a run visible.
     ///
     /// # Panics
-    /// When nobody has pinned the slice: it may have been evicted, and an update must not land on a copy.
+    /// When nobody has pinned the slice: it may have been evicted, and an update must not land on a copy. When it is packed.
     pub fn publish(&self, run: &EntryRun) {
         assert!(self.is_pinned(), "{self:?} is updated, and is not pinned");
+        let entries = self.entries.each().expect("who updates a slice has it unpacked");
         for (index, value) in run.entries() {
-            self.entries[index].store(value, Ordering::Release);
+            entries[index].store(value, Ordering::Release);
         }
     }
 
@@ -207,15 +214,6 @@ impl Slice {
         // Leaked pins past counting must not look like an eviction.
         let more = |pins| (pins < EVICTED - 1).then(|| pins + 1);
         self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
-    }
-}
-
-/// A function of its own, so that the compiler knows the memories as two, and copies by the fastest way there is. A slice that
-/// went is far from the processor: a loop over its entries takes three times as long.
-#[inline(never)]
-fn fill(places: &mut [AtomicU64], bytes: &[u8]) {
-    for (place, entry) in places.iter_mut().zip(table::entries(bytes)) {
-        *place = AtomicU64::new(entry);
     }
 }
 

@@ -62,6 +62,37 @@ fn a_reader_of_an_entry_sees_what_was_done_before_it_was_published() {
     });
 }
 
+/// A slice that is packed, and data of updates of its first entry and its last.
+type Unpacked = (Pinned, [AtomicU64; 2]);
+
+/// As few entries as are packed.
+const PACKED: usize = 32;
+
+fn update((slice, data): &Unpacked, which: usize) {
+    data[which].store(7, Ordering::Relaxed);
+    slice.unpack();
+    slice.publish(&EntryRun { start: which * (PACKED - 1), count: 1, first: 9, stride: 0 });
+    assert_eq!(slice.entry(which * (PACKED - 1)), 9);
+}
+
+#[test]
+fn who_looks_while_a_slice_is_unpacked_sees_what_it_was_or_what_was_published() {
+    explore_within(Some(3), || {
+        let slice = Pinned::fresh(Arc::new(slice(l2(0), PACKED, 3)));
+        assert!(slice.is_packed());
+        let look: fn(&Unpacked) = |(slice, data)| {
+            for (which, data) in data.iter().enumerate() {
+                let entry = slice.entry(which * (PACKED - 1));
+                assert!(entry == 3 || (entry, data.load(Ordering::Relaxed)) == (9, 7));
+            }
+            assert_eq!(slice.entry(1), 3);
+        };
+        let data = [AtomicU64::new(0), AtomicU64::new(0)];
+        let unpacked = side_by_side((slice, data), &[|it| update(it, 0), |it| update(it, 1), look]);
+        assert_eq!([0, 1, PACKED - 1].map(|place| unpacked.0.entry(place)), [9, 3, 9]);
+    });
+}
+
 fn own(key: SliceKey) -> OwnedKey {
     OwnedKey { image: 0, key }
 }

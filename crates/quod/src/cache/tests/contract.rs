@@ -26,7 +26,7 @@ fn the_directory_counts_against_the_budget() {
     let cache = TableCache::new(&pool);
     let empty = pool.bytes();
     assert!(empty >= cache.pool.directory.bytes() + size_of::<TableCache>());
-    let full = |key| Slice::new(key, FileOffset(0), &[0; SLICE_BYTES as usize]);
+    let full = |key| Slice::new(key, FileOffset(0), &scattered_bytes());
     (0..1000).for_each(|index| drop(cache.commit(full(l2(index)))));
     assert_eq!(residents(&cache), (pool.budget() - empty) / full(l2(0)).bytes());
 }

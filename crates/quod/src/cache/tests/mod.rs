@@ -9,6 +9,7 @@
 //! | `policy.rs` | which slice goes, against the reference's algorithm on the same trace |
 //! | `pool.rs` | 1 and 7 for several images under one budget |
 //! | `directory.rs` | slots and their lists |
+//! | `packed.rs` | slices whose entries are kept as runs |
 //! | `model.rs` | all of it against a plain model |
 //! | `stress.rs` | all of it from many threads |
 //!
@@ -18,6 +19,7 @@ mod contract;
 mod directory;
 mod model;
 mod observed;
+mod packed;
 mod policy;
 mod pool;
 mod publication;
@@ -30,7 +32,7 @@ use super::{Begin, Load, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLe
 use crate::geometry::SLICE_BYTES;
 use crate::units::FileOffset;
 
-/// Entries of a test's slice.
+/// Entries of a test's slice: too few to be packed.
 const ENTRIES: usize = 8;
 
 fn l2(index: u64) -> SliceKey {
@@ -44,6 +46,11 @@ fn l1(index: u64) -> SliceKey {
 /// A slice's bytes, whose entries are all `value`.
 fn bytes(value: u64) -> Vec<u8> {
     value.to_le_bytes().repeat(ENTRIES)
+}
+
+/// Bytes of a whole slice of which no three entries rise evenly.
+fn scattered_bytes() -> Vec<u8> {
+    (0..SLICE_BYTES / 8).flat_map(|place| place.pow(3).to_le_bytes()).collect()
 }
 
 fn slice(key: SliceKey, value: u64) -> Slice {

@@ -1,0 +1,291 @@
+//! The entries of a slice in memory: each for itself, or as the few runs that they are.
+//!
+//! Role: [`Entries`] holds what a table has. A disk that was filled in order, or that is empty in large parts, has tables
+//! whose neighbouring entries rise evenly or are alike: as *packed* runs they take a twentieth of the memory, so that the
+//! budget holds so many times as many slices. Any value is kept as it is, also one that means nothing.
+//!
+//! Invariants: packed entries do not change. Who wants to change one has them unpacked first (`TableCache::unpack`), once and
+//! for as long as the slice lives; readers may see the runs or the entries meanwhile, which are the same.
+//!
+//! Absent on purpose: packing again what has changed: a slice that is loaded anew is packed if it can be.
+
+use std::mem;
+
+use smallvec::SmallVec;
+
+use crate::geometry::SLICE_BYTES;
+use crate::sync::OnceLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::table;
+
+/// Packed are entries of which a run has so many at least, in the mean: what is packed takes a third of the memory at most.
+const ENTRIES_A_RUN: usize = 32;
+
+/// Bytes that an allocator adds to a piece of memory, about.
+const TO_A_PIECE: usize = 16;
+
+/// The entries of a slice.
+pub(super) enum Entries {
+    Each(Box<[AtomicU64]>),
+    Packed(Box<Packed>),
+}
+
+/// Entries in runs.
+pub(super) struct Packed {
+    runs: Runs,
+    count: usize,
+    /// Each entry for itself, once one is to change.
+    each: OnceLock<Box<[AtomicU64]>>,
+}
+
+/// In the order of their places, and without a gap.
+type Runs = SmallVec<[Run; 1]>;
+
+/// Entries that rise by the same amount from one to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    /// Place of the first one.
+    start: usize,
+    first: u64,
+    /// Modulo 2 to the 64th, as all sums here: whatever the file says.
+    stride: u64,
+}
+
+impl Run {
+    /// The run that begins with that entry, out of those that follow it, and the entry that is no part of it any more.
+    fn longest(
+        (start, first): (usize, u64),
+        following: &mut impl Iterator<Item = (usize, u64)>,
+    ) -> (Self, Option<(usize, u64)>) {
+        let Some((_, second)) = following.next() else { return (Run { start, first, stride: 0 }, None) };
+        let stride = second.wrapping_sub(first);
+        let mut last = second;
+        let other =
+            following.find(|&(_, entry)| entry.wrapping_sub(mem::replace(&mut last, entry)) != stride);
+        (Run { start, first, stride }, other)
+    }
+
+    #[inline]
+    fn entry(&self, place: usize) -> u64 {
+        self.first.wrapping_add(((place - self.start) as u64).wrapping_mul(self.stride))
+    }
+}
+
+impl Packed {
+    /// The entries as runs, if those are few.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let entries = table::entries(bytes);
+        let count = entries.len();
+        let mut entries = entries.enumerate();
+        // Of a slice that is not packed in the end no memory is asked for.
+        let mut runs = SmallVec::<[Run; SLICE_BYTES as usize / 8 / ENTRIES_A_RUN]>::new();
+        let mut begins = entries.next();
+        while let Some(begin) = begins {
+            if runs.len() == count / ENTRIES_A_RUN {
+                return None;
+            }
+            let (run, other) = Run::longest(begin, &mut entries);
+            runs.push(run);
+            begins = other;
+        }
+        Some(Packed { runs: Runs::from_slice(&runs), count, each: OnceLock::new() })
+    }
+
+    #[inline]
+    fn entry(&self, place: usize) -> u64 {
+        if let Some(each) = self.each.get() {
+            return each[place].load(Ordering::Acquire);
+        }
+        assert!(place < self.count, "there are {} entries", self.count);
+        let after = self.runs.partition_point(|run| run.start <= place);
+        self.runs[after - 1].entry(place)
+    }
+
+    fn bytes(&self) -> usize {
+        let runs = if self.runs.spilled() { self.runs.capacity() * size_of::<Run>() + TO_A_PIECE } else { 0 };
+        let each = self.each.get().map_or(0, |each| size_of_val(&**each) + TO_A_PIECE);
+        size_of::<Packed>() + TO_A_PIECE + runs + each
+    }
+}
+
+impl Entries {
+    /// Takes them out of the bytes of a table: whole entries.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        match Packed::of(bytes) {
+            Some(packed) => Entries::Packed(Box::new(packed)),
+            None => Entries::Each(table::entries(bytes).map(AtomicU64::new).collect()),
+        }
+    }
+
+    /// As [`of`](Entries::of), in the memory of these where that goes.
+    pub(super) fn renew(&mut self, bytes: &[u8]) {
+        match (Packed::of(bytes), &mut *self) {
+            (Some(packed), Entries::Packed(memory)) => **memory = packed,
+            (None, Entries::Each(memory)) if size_of_val(&**memory) == bytes.len() => fill(memory, bytes),
+            (Some(packed), Entries::Each(_)) => *self = Entries::Packed(Box::new(packed)),
+            (None, _) => *self = Entries::Each(table::entries(bytes).map(AtomicU64::new).collect()),
+        }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Entries::Each(each) => each.len(),
+            Entries::Packed(packed) => packed.count,
+        }
+    }
+
+    /// What readers see of one.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[inline]
+    pub(super) fn entry(&self, place: usize) -> u64 {
+        match self {
+            Entries::Each(each) => each[place].load(Ordering::Acquire),
+            Entries::Packed(packed) => packed.entry(place),
+        }
+    }
+
+    /// Each for itself, unless they are packed.
+    pub(super) fn each(&self) -> Option<&[AtomicU64]> {
+        match self {
+            Entries::Each(each) => Some(each),
+            Entries::Packed(packed) => packed.each.get().map(|each| &**each),
+        }
+    }
+
+    /// Unpacks them, unless they are.
+    pub(super) fn unpack(&self) {
+        if let Entries::Packed(packed) = self {
+            packed
+                .each
+                .get_or_init(|| (0..packed.count).map(|place| AtomicU64::new(packed.entry(place))).collect());
+        }
+    }
+
+    /// Bytes of memory that they take, beside these of their own.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Entries::Each(each) => size_of_val(&**each) + TO_A_PIECE,
+            Entries::Packed(packed) => packed.bytes(),
+        }
+    }
+}
+
+/// A function of its own, so that the compiler knows the memories as two, and copies by the fastest way there is. A slice that
+/// went is far from the processor: a loop over its entries takes three times as long.
+#[inline(never)]
+fn fill(places: &mut [AtomicU64], bytes: &[u8]) {
+    for (place, entry) in places.iter_mut().zip(table::entries(bytes)) {
+        *place = AtomicU64::new(entry);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(quod_loom, quod_shuttle)))]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CLUSTER: u64 = 1 << 16;
+
+    fn bytes(entries: &[u64]) -> Vec<u8> {
+        entries.iter().flat_map(|entry| entry.to_le_bytes()).collect()
+    }
+
+    fn all_of(entries: &Entries) -> Vec<u64> {
+        (0..entries.len()).map(|place| entries.entry(place)).collect()
+    }
+
+    /// Entries that rise by clusters.
+    fn rising(first: u64, count: u64) -> impl Iterator<Item = u64> {
+        (0..count).map(move |i| first + i * CLUSTER)
+    }
+
+    /// Any two neighbours are as far apart as no others.
+    fn scattered(count: u64) -> Vec<u64> {
+        (0..count).map(|i| i * i * i * CLUSTER).collect()
+    }
+
+    fn runs_of(entries: &[u64]) -> Option<usize> {
+        Packed::of(&bytes(entries)).map(|packed| packed.runs.len())
+    }
+
+    #[test]
+    fn tables_that_are_empty_or_were_filled_in_order_are_packed() {
+        assert_eq!(runs_of(&[0; 512]), Some(1));
+        assert_eq!(runs_of(&[1; 512]), Some(1));
+        assert_eq!(runs_of(&rising(CLUSTER, 512).collect::<Vec<_>>()), Some(1));
+        let half: Vec<_> = rising(7 * CLUSTER, 256).chain([0; 256]).collect();
+        assert_eq!(runs_of(&half), Some(2));
+        assert_eq!(runs_of(&[]), Some(0));
+    }
+
+    #[test]
+    fn scattered_tables_are_not() {
+        assert_eq!(runs_of(&scattered(512)), None);
+        let pieces = |pieces: u64| -> Vec<u64> {
+            (0..pieces).flat_map(|i| rising(i * i * i << 30, 512 / pieces)).collect()
+        };
+        assert_eq!(runs_of(&pieces(16)), Some(16));
+        assert_eq!(runs_of(&pieces(32)), None);
+        // Of few entries a run is no less than they are.
+        assert_eq!(runs_of(&[0; ENTRIES_A_RUN - 1]), None);
+    }
+
+    #[test]
+    fn what_is_packed_takes_a_third_of_the_memory_at_most() {
+        let each = Entries::of(&bytes(&scattered(512))).bytes();
+        let pieces: Vec<_> = (0..16).flat_map(|i: u64| rising(i * i * i << 30, 32)).collect();
+        assert!(Entries::of(&bytes(&pieces)).bytes() * 3 <= each);
+        assert!(Entries::of(&bytes(&[0; 512])).bytes() * 40 <= each);
+    }
+
+    #[test]
+    fn entries_each_for_itself_take_no_more_than_they_are() {
+        assert_eq!(size_of::<Entries>(), size_of::<Box<[AtomicU64]>>());
+    }
+
+    #[test]
+    fn there_are_no_more_than_there_are() {
+        for entries in [[0; 64].to_vec(), scattered(64)] {
+            let entries = Entries::of(&bytes(&entries));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| entries.entry(64)))
+                .expect_err("the 65th");
+        }
+    }
+
+    /// Runs of any values, of which some are long and some are one entry.
+    fn some_entries() -> impl Strategy<Value = Vec<u64>> {
+        let value = || prop_oneof![Just(0), Just(1), any::<u64>(), (0..1u64 << 20).prop_map(|i| i * CLUSTER)];
+        let stride = prop_oneof![Just(0), Just(CLUSTER), any::<u64>()];
+        let run = (value(), stride, prop_oneof![1..4_usize, 1..300_usize]);
+        let run = run.prop_map(|(first, stride, count)| -> Vec<u64> {
+            std::iter::successors(Some(first), |last: &u64| Some(last.wrapping_add(stride)))
+                .take(count)
+                .collect()
+        });
+        vec(run, 0..24).prop_map(|runs| runs.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn all_values_are_kept_packed_and_unpacked_and_in_old_memory(old in some_entries(), new in some_entries()) {
+            let mut entries = Entries::of(&bytes(&old));
+            prop_assert_eq!(&all_of(&entries), &old);
+            entries.unpack();
+            prop_assert_eq!(&all_of(&entries), &old);
+            prop_assert_eq!(entries.each().map(<[_]>::len), Some(old.len()));
+            entries.renew(&bytes(&new));
+            prop_assert_eq!(&all_of(&entries), &new);
+            prop_assert_eq!(entries.bytes(), Entries::of(&bytes(&new)).bytes());
+        }
+    }
+}
