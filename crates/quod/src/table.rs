@@ -75,8 +75,12 @@ impl ValidRange {
 /// # Panics
 /// When the length is not a multiple of eight: it is ours.
 pub(crate) fn entries(bytes: &[u8]) -> impl ExactSizeIterator<Item = u64> + '_ {
-    let entries = <[U64]>::ref_from_bytes(bytes).expect("whole entries");
-    entries.iter().map(|entry| entry.get())
+    in_place(bytes).iter().map(|entry| entry.get())
+}
+
+/// As [`entries`], where they are.
+pub(crate) fn in_place(bytes: &[u8]) -> &[U64] {
+    <[U64]>::ref_from_bytes(bytes).expect("whole entries")
 }
 
 /// Encodes a run of entries into bytes of the same length.

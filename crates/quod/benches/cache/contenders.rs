@@ -22,9 +22,9 @@ pub(crate) trait Contender: Sync {
 pub(crate) struct Ours(TableCache, Vec<u8>);
 
 impl Ours {
-    /// A cache for `slices` slices in use.
-    pub(crate) fn new(slices: usize) -> Self {
-        Ours(ours::cache(slices), ours::bytes())
+    /// A cache for `slices` slices of these bytes in use.
+    pub(crate) fn new(slices: usize, bytes: Vec<u8>) -> Self {
+        Ours(ours::cache(slices, &bytes), bytes)
     }
 }
 

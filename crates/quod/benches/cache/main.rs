@@ -56,10 +56,11 @@ fn misses(criterion: &mut Criterion) {
 }
 
 /// All caches, full.
-fn contenders() -> [(&'static str, Box<dyn Contender>); 3] {
+fn contenders() -> [(&'static str, Box<dyn Contender>); 4] {
     let tables = REFERENCE_TABLES;
-    let all: [(_, Box<dyn Contender>); 3] = [
-        ("quod", Box::new(Ours::new(tables))),
+    let all: [(_, Box<dyn Contender>); 4] = [
+        ("quod", Box::new(Ours::new(tables, ours::scattered()))),
+        ("quod, entries in order", Box::new(Ours::new(tables, ours::in_order()))),
         ("the reference: list, mutex, first in first out", Box::new(Reference::new())),
         ("quick_cache", Box::new(Quick::new(tables + tables / 4))),
     ];

@@ -6,9 +6,9 @@ use quod::units::FileOffset;
 /// Entries of a slice: 4 KiB.
 pub(crate) const ENTRIES: u64 = 512;
 
-/// A cache for so many slices.
-pub(crate) fn cache(slices: usize) -> TableCache {
-    let for_slices = slices * Slice::new(key(0), FileOffset(0), &bytes()).bytes();
+/// A cache for so many slices of these bytes.
+pub(crate) fn cache(slices: usize, bytes: &[u8]) -> TableCache {
+    let for_slices = slices * Slice::new(key(0), FileOffset(0), bytes).bytes();
     let pool = SlicePool::new(for_slices);
     let _empty = TableCache::new(&pool);
     // With what it takes that is no slice.
@@ -28,8 +28,13 @@ pub(crate) fn load(cache: &TableCache, index: u64, bytes: &[u8]) -> Option<Pinne
     }
 }
 
-/// A slice's bytes.
-pub(crate) fn bytes() -> Vec<u8> {
+/// A slice's bytes of which no three entries rise evenly.
+pub(crate) fn scattered() -> Vec<u8> {
+    (0..ENTRIES).flat_map(|entry| (entry * entry).to_le_bytes()).collect()
+}
+
+/// Those that rise evenly, and are packed.
+pub(crate) fn in_order() -> Vec<u8> {
     (0..ENTRIES).flat_map(u64::to_le_bytes).collect()
 }
 

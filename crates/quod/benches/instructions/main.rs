@@ -28,9 +28,20 @@ const NO_STRINGS: &str =
 /// Slices of a cache.
 const SLICES: u64 = 64;
 
+// Of slices whose entries are scattered or, packed, in order.
 #[library_benchmark(setup = full_cache)]
-#[bench::of_1000()]
+#[bench::of_1000(ours::scattered())]
 fn cache_hit(cache: TableCache) -> TableCache {
+    hit(cache)
+}
+
+#[library_benchmark(setup = full_cache)]
+#[bench::of_1000(ours::in_order())]
+fn cache_hit_packed(cache: TableCache) -> TableCache {
+    hit(cache)
+}
+
+fn hit(cache: TableCache) -> TableCache {
     for index in 0..REQUESTS {
         black_box(ours::find(&cache, black_box(index % SLICES)));
     }
@@ -39,8 +50,18 @@ fn cache_hit(cache: TableCache) -> TableCache {
 
 // Without the read of the slice: it takes a place, and another gives its place up.
 #[library_benchmark(setup = full_cache_and_bytes)]
-#[bench::of_1000()]
-fn cache_miss((cache, bytes): (TableCache, Vec<u8>)) -> TableCache {
+#[bench::of_1000(ours::scattered())]
+fn cache_miss(full: (TableCache, Vec<u8>)) -> TableCache {
+    miss(full)
+}
+
+#[library_benchmark(setup = full_cache_and_bytes)]
+#[bench::of_1000(ours::in_order())]
+fn cache_miss_packed(full: (TableCache, Vec<u8>)) -> TableCache {
+    miss(full)
+}
+
+fn miss((cache, bytes): (TableCache, Vec<u8>)) -> TableCache {
     for index in SLICES..SLICES + REQUESTS {
         black_box(ours::load(&cache, index, &bytes));
     }
@@ -77,22 +98,31 @@ fn first_write(disk: Disk) -> Disk {
 
 library_benchmark_group!(
     name = requests,
-    benchmarks = [cache_hit, cache_miss, read_hit, read_backing, write_in_place, first_write]
+    benchmarks = [
+        cache_hit,
+        cache_hit_packed,
+        cache_miss,
+        cache_miss_packed,
+        read_hit,
+        read_backing,
+        write_in_place,
+        first_write
+    ]
 );
 main!(
     config = LibraryBenchmarkConfig::default().env("GLIBC_TUNABLES", NO_STRINGS),
     library_benchmark_groups = requests
 );
 
-fn full_cache() -> TableCache {
-    let cache = ours::cache(SLICES as usize);
-    (0..SLICES).for_each(|index| drop(ours::load(&cache, index, &ours::bytes())));
+fn full_cache(bytes: Vec<u8>) -> TableCache {
+    let cache = ours::cache(SLICES as usize, &bytes);
+    (0..SLICES).for_each(|index| drop(ours::load(&cache, index, &bytes)));
     assert!(ours::find(&cache, 0).is_some());
     cache
 }
 
-fn full_cache_and_bytes() -> (TableCache, Vec<u8>) {
-    (full_cache(), ours::bytes())
+fn full_cache_and_bytes(bytes: Vec<u8>) -> (TableCache, Vec<u8>) {
+    (full_cache(bytes.clone()), bytes)
 }
 
 /// With its table in the cache.

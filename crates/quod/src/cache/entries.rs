@@ -9,9 +9,10 @@
 //!
 //! Absent on purpose: packing again what has changed: a slice that is loaded anew is packed if it can be.
 
-use std::mem;
+use std::ops::Range;
 
 use smallvec::SmallVec;
+use zerocopy::little_endian::U64;
 
 use crate::geometry::SLICE_BYTES;
 use crate::sync::OnceLock;
@@ -20,6 +21,9 @@ use crate::table;
 
 /// Packed are entries of which a run has so many at least, in the mean: what is packed takes a third of the memory at most.
 const ENTRIES_A_RUN: usize = 32;
+
+/// So many runs may have fewer entries before it is found that they are too many: scattered entries are given up soon.
+const SHORT_RUNS: usize = 4;
 
 /// Bytes that an allocator adds to a piece of memory, about.
 const TO_A_PIECE: usize = 16;
@@ -52,17 +56,17 @@ struct Run {
 }
 
 impl Run {
-    /// The run that begins with that entry, out of those that follow it, and the entry that is no part of it any more.
-    fn longest(
-        (start, first): (usize, u64),
-        following: &mut impl Iterator<Item = (usize, u64)>,
-    ) -> (Self, Option<(usize, u64)>) {
-        let Some((_, second)) = following.next() else { return (Run { start, first, stride: 0 }, None) };
-        let stride = second.wrapping_sub(first);
-        let mut last = second;
-        let other =
-            following.find(|&(_, entry)| entry.wrapping_sub(mem::replace(&mut last, entry)) != stride);
-        (Run { start, first, stride }, other)
+    /// The longest run from the entry at `start` on, and where it ends.
+    fn longest(entries: &[U64], start: usize) -> (Self, usize) {
+        let first = entries[start].get();
+        let mut last = first;
+        let mut end = start + 1;
+        let stride = entries.get(end).map_or(0, |second| second.get().wrapping_sub(first));
+        while let Some(entry) = entries.get(end).filter(|entry| entry.get().wrapping_sub(last) == stride) {
+            last = entry.get();
+            end += 1;
+        }
+        (Run { start, first, stride }, end)
     }
 
     #[inline]
@@ -74,19 +78,18 @@ impl Run {
 impl Packed {
     /// The entries as runs, if those are few.
     fn of(bytes: &[u8]) -> Option<Self> {
-        let entries = table::entries(bytes);
+        let entries = table::in_place(bytes);
         let count = entries.len();
-        let mut entries = entries.enumerate();
         // Of a slice that is not packed in the end no memory is asked for.
         let mut runs = SmallVec::<[Run; SLICE_BYTES as usize / 8 / ENTRIES_A_RUN]>::new();
-        let mut begins = entries.next();
-        while let Some(begin) = begins {
-            if runs.len() == count / ENTRIES_A_RUN {
+        let mut start = 0;
+        while start < count {
+            if runs.len() >= (count / ENTRIES_A_RUN).min(start / ENTRIES_A_RUN + SHORT_RUNS) {
                 return None;
             }
-            let (run, other) = Run::longest(begin, &mut entries);
+            let (run, end) = Run::longest(entries, start);
             runs.push(run);
-            begins = other;
+            start = end;
         }
         Some(Packed { runs: Runs::from_slice(&runs), count, each: OnceLock::new() })
     }
@@ -151,6 +154,17 @@ impl Entries {
         }
     }
 
+    /// What readers see of some.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub(super) fn copy(&self, places: Range<usize>) -> Vec<u64> {
+        match self.each() {
+            Some(each) => each[places].iter().map(|entry| entry.load(Ordering::Acquire)).collect(),
+            None => places.map(|place| self.entry(place)).collect(),
+        }
+    }
+
     /// Each for itself, unless they are packed.
     pub(super) fn each(&self) -> Option<&[AtomicU64]> {
         match self {
@@ -201,7 +215,9 @@ mod tests {
     }
 
     fn all_of(entries: &Entries) -> Vec<u64> {
-        (0..entries.len()).map(|place| entries.entry(place)).collect()
+        let one_by_one: Vec<_> = (0..entries.len()).map(|place| entries.entry(place)).collect();
+        assert_eq!(entries.copy(0..entries.len()), one_by_one);
+        one_by_one
     }
 
     /// Entries that rise by clusters.
@@ -232,7 +248,7 @@ mod tests {
     fn scattered_tables_are_not() {
         assert_eq!(runs_of(&scattered(512)), None);
         let pieces = |pieces: u64| -> Vec<u64> {
-            (0..pieces).flat_map(|i| rising(i * i * i << 30, 512 / pieces)).collect()
+            (0..pieces).flat_map(|i| rising((i * i * i) << 30, 512 / pieces)).collect()
         };
         assert_eq!(runs_of(&pieces(16)), Some(16));
         assert_eq!(runs_of(&pieces(32)), None);
@@ -243,7 +259,7 @@ mod tests {
     #[test]
     fn what_is_packed_takes_a_third_of_the_memory_at_most() {
         let each = Entries::of(&bytes(&scattered(512))).bytes();
-        let pieces: Vec<_> = (0..16).flat_map(|i: u64| rising(i * i * i << 30, 32)).collect();
+        let pieces: Vec<_> = (0..16).flat_map(|i: u64| rising((i * i * i) << 30, 32)).collect();
         assert!(Entries::of(&bytes(&pieces)).bytes() * 3 <= each);
         assert!(Entries::of(&bytes(&[0; 512])).bytes() * 40 <= each);
     }

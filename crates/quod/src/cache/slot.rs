@@ -8,7 +8,7 @@
 //! Absent on purpose: which of the entries the file has (`updates.rs`).
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use tracing::trace;
@@ -135,6 +135,14 @@ impl Slice {
     #[inline]
     pub fn entry(&self, index: usize) -> u64 {
         self.entries.entry(index)
+    }
+
+    /// The values of some entries that readers see.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub(super) fn copy(&self, places: Range<usize>) -> Vec<u64> {
+        self.entries.copy(places)
     }
 
     /// Whether its entries are kept as runs, and cannot change.

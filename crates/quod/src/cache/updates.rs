@@ -277,7 +277,7 @@ impl Slice {
         content.waiting.push(Waiting { number, run, promise, attempted: false });
         if promise.is_some() {
             // Under the lock, so that whoever asks for what the file has sees both or none.
-            content.in_file.get_or_insert_with(|| (0..self.len()).map(|index| self.entry(index)).collect());
+            content.in_file.get_or_insert_with(|| self.copy(0..self.len()).into());
             self.publish(&run);
         }
         number
@@ -288,7 +288,7 @@ impl Slice {
         let queue = self.updates.lock();
         match queue.content.as_ref().and_then(|content| content.in_file.as_ref()) {
             Some(entries) => entries[places].to_vec(),
-            None => places.map(|index| self.entry(index)).collect(),
+            None => self.copy(places),
         }
     }
 

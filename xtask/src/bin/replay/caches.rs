@@ -29,7 +29,7 @@ pub(crate) struct Reads(File);
 impl Reads {
     pub(crate) fn make(directory: &Path) -> Result<Self> {
         let mut file = tempfile::tempfile_in(directory)?;
-        (0..FILE >> 20).try_for_each(|_| file.write_all(&[7; 1 << 20]))?;
+        (0..FILE >> 20).try_for_each(|part| file.write_all(&scattered(part << 17, 1 << 17)))?;
         Ok(Reads(file))
     }
 
@@ -39,6 +39,11 @@ impl Reads {
         let at = (number + u64::from(image) * 1021) % units * into.len() as u64;
         self.0.read_exact_at(into, at).expect("the file is as long");
     }
+}
+
+/// Bytes of so many entries from there on, of which no three rise evenly: ours keeps none of their slices packed.
+fn scattered(from: u64, count: u64) -> Vec<u8> {
+    (from..from + count).flat_map(|entry| (entry * entry).to_le_bytes()).collect()
 }
 
 fn entries(bytes: &[u8]) -> impl Iterator<Item = u64> {
@@ -88,7 +93,7 @@ impl<'a> Ours<'a> {
 
     /// Bytes of memory that a slice takes.
     pub(crate) fn slice_bytes(entries: u64) -> u64 {
-        Slice::new(key(0), FileOffset(0), &vec![0; (entries * ENTRY) as usize]).bytes() as u64
+        Slice::new(key(0), FileOffset(0), &scattered(0, entries)).bytes() as u64
     }
 
     /// What a pool takes without slices is not what is compared.
