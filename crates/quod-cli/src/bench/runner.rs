@@ -29,8 +29,8 @@ const DIGITS: u8 = 3;
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Requests of a task before the others have their turn: what is in the page cache keeps nobody from going on, and meanwhile
-/// nobody would see what the disk has done. A turn costs as much as a third of a cached read; with eight to a turn, reads of
-/// which a tenth or a half are on the disk take as long as with four.
+/// nobody would see what the disk has done. A turn costs as much as a third of a cached read; with sixteen to a turn, reads of
+/// which a hundredth, a tenth or a half are on the disk take as long as with eight.
 const AT_A_STRETCH: u64 = 16;
 
 /// What came of it.

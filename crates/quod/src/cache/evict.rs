@@ -7,10 +7,10 @@
 //! of the cache, and what is in the clock leaves it only for slices that have shown the same.
 //!
 //! Invariants: each slice is in one queue, and none of them is evicted; what failed is remembered by key alone, for
-//! a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of an eighth to a thirty-second, and of all to an
-//! eighth: longer queues and a longer memory give way to the crowd where popularity is uneven.
+//! a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of an eighth to a
+//! thirty-second, and of all to an eighth: longer queues and a longer memory give way to the crowd where popularity is uneven.
 //!
-//! Absent on purpose: work on a hit beyond one flag (it is the slice's own).
+//! Absent on purpose: work on a hit beyond one flag (it is the slice's own); what a slice takes: a packed one counts as others do.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
