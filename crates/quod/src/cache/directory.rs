@@ -1,7 +1,7 @@
 //! Finds a slice by its key: an array of slots, each the head of a list of the few slices that share it.
 //!
 //! Role: what a hit reads through atomics. A slice's slot follows from its key by one multiplication, which spreads
-//! neighbours and strides alike; there are about twice as many slots as the budget has slices, so that a list is
+//! neighbours and strides alike; there are about twice as many slots as the budget has unpacked slices, so that a list is
 //! rarely longer than one. Of packed slices (`entries.rs`) there may be so many that lists have six: reads over 25,000
 //! of them were not faster for long with four times the slots. The array is sized by the budget, never by the image, and a hit
 //! costs the same whatever the geometry.
@@ -21,7 +21,7 @@ use super::{Slice, TableLevel};
 use crate::sync::ArcSwapOption;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// log2 of the fewest and of the most slots. Past the most, which 4 GiB of slices fill, lists grow longer.
+/// log2 of the fewest and of the most slots. Past the most, which 4 GiB of unpacked slices fill, lists grow longer.
 const SLOT_BITS: std::ops::RangeInclusive<u32> = 4..=21;
 
 /// 2 to the 64th, divided by the golden ratio: multiples of it lie far apart.

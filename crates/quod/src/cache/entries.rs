@@ -1,8 +1,8 @@
 //! The entries of a slice in memory: each for itself, or as the few runs that they are.
 //!
 //! Role: [`Entries`] holds what a table has. A disk that was filled in order, or that is empty in large parts, has tables
-//! whose neighbouring entries rise evenly or are alike: as *packed* runs they take a twentieth of the memory, so that the
-//! budget holds so many times as many slices. Any value is kept as it is, also one that means nothing.
+//! whose neighbouring entries rise evenly or are alike: as *packed* runs a slice takes a seventeenth of the memory, a third at
+//! most, so that the budget holds so many times as many. Any value is kept as it is, also one that means nothing.
 //!
 //! Invariants: packed entries do not change. Who wants to change one has them unpacked first (`TableCache::unpack`), once and
 //! for as long as the slice lives; readers may see the runs or the entries meanwhile, which are the same.
@@ -104,6 +104,17 @@ impl Packed {
         self.runs[after - 1].entry(place)
     }
 
+    fn unpacked(&self) -> Box<[AtomicU64]> {
+        let ends = self.runs.iter().skip(1).map(|run| run.start).chain([self.count]);
+        let of_run = |(run, end): (&Run, usize)| {
+            (run.start..end).map({
+                let run = *run;
+                move |place| AtomicU64::new(run.entry(place))
+            })
+        };
+        self.runs.iter().zip(ends).flat_map(of_run).collect()
+    }
+
     fn bytes(&self) -> usize {
         let runs = if self.runs.spilled() { self.runs.capacity() * size_of::<Run>() + TO_A_PIECE } else { 0 };
         let each = self.each.get().map_or(0, |each| size_of_val(&**each) + TO_A_PIECE);
@@ -173,13 +184,20 @@ impl Entries {
         }
     }
 
-    /// Unpacks them, unless they are.
-    pub(super) fn unpack(&self) {
-        if let Entries::Packed(packed) = self {
-            packed
-                .each
-                .get_or_init(|| (0..packed.count).map(|place| AtomicU64::new(packed.entry(place))).collect());
+    /// Packed ones each for itself, for [`unpack`](Entries::unpack).
+    pub(super) fn unpacked(&self) -> Option<Box<[AtomicU64]>> {
+        match self {
+            Entries::Packed(packed) => Some(packed.unpacked()),
+            Entries::Each(_) => None,
         }
+    }
+
+    /// Has these entries change from now on, which are the same; tells how many more bytes they take. `None` when others came
+    /// first.
+    pub(super) fn unpack(&self, each: Box<[AtomicU64]>) -> Option<usize> {
+        let Entries::Packed(packed) = self else { return None };
+        let bytes = size_of_val(&*each) + TO_A_PIECE;
+        packed.each.set(each).is_ok().then_some(bytes)
     }
 
     /// Bytes of memory that they take, beside these of their own.
@@ -245,6 +263,22 @@ mod tests {
     }
 
     #[test]
+    fn a_few_scattered_entries_among_others_are_runs_too() {
+        for before in [0, 1, 100, 505] {
+            let mut entries = [0; 512];
+            entries[before..before + 5].copy_from_slice(&scattered(8)[3..]);
+            assert!(matches!(runs_of(&entries), Some(4..=5)), "after {before}");
+        }
+    }
+
+    #[test]
+    fn where_many_come_first_they_are_given_up_soon() {
+        let mut entries = [0; 512];
+        entries[..8].copy_from_slice(&scattered(11)[3..]);
+        assert_eq!(runs_of(&entries), None);
+    }
+
+    #[test]
     fn scattered_tables_are_not() {
         assert_eq!(runs_of(&scattered(512)), None);
         let pieces = |pieces: u64| -> Vec<u64> {
@@ -296,7 +330,10 @@ mod tests {
         fn all_values_are_kept_packed_and_unpacked_and_in_old_memory(old in some_entries(), new in some_entries()) {
             let mut entries = Entries::of(&bytes(&old));
             prop_assert_eq!(&all_of(&entries), &old);
-            entries.unpack();
+            let packed = entries.bytes();
+            let more = entries.unpacked().and_then(|each| entries.unpack(each));
+            prop_assert_eq!(entries.bytes(), packed + more.unwrap_or_default());
+            prop_assert_eq!(entries.unpacked().and_then(|each| entries.unpack(each)), None, "once");
             prop_assert_eq!(&all_of(&entries), &old);
             prop_assert_eq!(entries.each().map(<[_]>::len), Some(old.len()));
             entries.renew(&bytes(&new));

@@ -27,6 +27,8 @@ const GONE_SHARE: usize = 4;
 /// The hand gives up after so many pinned slices, so that work under the lock is bounded when most are pinned. Where
 /// it stopped it goes on at the next commit.
 const MOST_PINNED: usize = 64;
+/// For the same reason it spares so many for their visits, and no more, when most are visited.
+const MOST_SPARED: usize = 4096;
 
 /// The queues of the policy, oldest first.
 #[derive(Default)]
@@ -56,6 +58,7 @@ impl Clock {
     pub(super) fn evict(&mut self) -> Option<Arc<Slice>> {
         let gone = self.fail_trial().or_else(|| self.turn_hand()).or_else(|| self.take_unpinned());
         [&mut self.fresh, &mut self.trial, &mut self.clock].into_iter().for_each(give_back);
+        self.gone.trim(self.len() / GONE_SHARE + 1);
         gone
     }
 
@@ -64,7 +67,7 @@ impl Clock {
         while self.trial.len() > self.queue_length() {
             let slice = self.trial.pop_front()?;
             if !slice.forget_visit() && slice.try_evict() {
-                self.gone.remember(slice.owned_key(), self.len() / GONE_SHARE);
+                self.gone.remember(slice.owned_key());
                 return Some(slice);
             }
             self.clock.push_back(slice);
@@ -72,12 +75,13 @@ impl Clock {
         None
     }
 
-    /// Twice round: the first time may only take visits away.
+    /// Twice round at most: the first time may only take visits away.
     fn turn_hand(&mut self) -> Option<Arc<Slice>> {
         let mut pinned = 0;
-        for _ in 0..2 * self.clock.len() {
+        for looked_at in 0..2 * self.clock.len() {
             let slice = self.clock.pop_front()?;
-            if !slice.forget_visit() && slice.try_evict() {
+            let is_spared = slice.forget_visit() && looked_at < MOST_SPARED;
+            if !is_spared && slice.try_evict() {
                 return Some(slice);
             }
             pinned += usize::from(slice.is_pinned());
@@ -107,6 +111,7 @@ impl Clock {
             let of_it = |slice: &Arc<Slice>| slice.owned_key().image == image;
             gone.extend(queue.iter().filter(|slice| of_it(slice)).cloned());
             queue.retain(|slice| !of_it(slice));
+            give_back(queue);
         }
         self.gone.forget_all_of(image);
         gone
@@ -142,18 +147,26 @@ struct Gone {
 }
 
 impl Gone {
-    /// Remembers a key beside at most `most` others.
-    fn remember(&mut self, key: OwnedKey, most: usize) {
-        while self.order.len() > most {
-            self.forget_oldest();
-        }
-        give_back(&mut self.order);
-        if is_roomy(self.keys.capacity(), self.keys.len()) {
-            self.keys.shrink_to(2 * self.keys.len());
-        }
+    fn remember(&mut self, key: OwnedKey) {
         self.went += 1;
         self.keys.insert(key, self.went);
         self.order.push_back((key, self.went));
+    }
+
+    /// Forgets the oldest beyond so many.
+    fn trim(&mut self, most: usize) {
+        while self.order.len() > most {
+            self.forget_oldest();
+        }
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        give_back(&mut self.order);
+        // A map doubles when half of it is taken, for those that were removed.
+        if is_roomy(self.keys.capacity(), 2 * self.keys.len()) {
+            self.keys.shrink_to(a_little_more(self.keys.len()));
+        }
     }
 
     fn forget(&mut self, key: OwnedKey) -> bool {
@@ -163,6 +176,7 @@ impl Gone {
     fn forget_all_of(&mut self, image: usize) {
         self.keys.retain(|key, _| key.image != image);
         self.order.retain(|(key, _)| key.image != image);
+        self.give_back();
     }
 
     fn forget_oldest(&mut self) {
@@ -174,14 +188,18 @@ impl Gone {
     }
 }
 
-/// Whether there is room for many more than there are. Where many packed slices were, few others may take as much memory.
-fn is_roomy(capacity: usize, len: usize) -> bool {
-    capacity > 64 + 4 * len
-}
-
-/// Gives memory back that was for many more.
+/// Gives memory back that was for many more: where many packed slices were, few others may take as much of the budget.
 fn give_back<T>(queue: &mut VecDeque<T>) {
     if is_roomy(queue.capacity(), queue.len()) {
-        queue.shrink_to(2 * queue.len());
+        queue.shrink_to(a_little_more(queue.len()));
     }
+}
+
+/// Whether there is more room than what grows by doubling has.
+fn is_roomy(capacity: usize, len: usize) -> bool {
+    capacity > 64 + 2 * len
+}
+
+fn a_little_more(len: usize) -> usize {
+    len + len / 4
 }

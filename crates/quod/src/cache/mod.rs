@@ -10,6 +10,7 @@
 //! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots, read through atomics, in the place of a list under a mutex (2) |
 //! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
 //! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); makes room by a clock behind a trial in the place of first in, first out (7) |
+//! | (update) | [`TableCache::unpack`], [`Slice::publish`] | a slice is kept as runs, when it is a few, until it is updated (1, 5) |
 //! | release | drop of [`Pinned`] | a count that eviction must find at 0 (3) |
 //! | free | drop | |
 //! | trace | `tracing` events at TRACE, [`Stats`] | (8) |
@@ -215,24 +216,32 @@ impl TableCache {
         let evicted = self.pool.admit(&mut structure, pinned.shared());
         drop(structure);
         trace!(?key, "table cache commit");
-        self.let_go(evicted);
+        self.note_evictions(evicted);
         pinned
     }
 
-    /// Has room for each entry of a slice, so that it can be updated.
+    /// Makes a slice one that can be updated, at the cost of what is missed least: it is packed no more. Any number of threads
+    /// may do so at once.
+    ///
+    /// # Panics
+    /// When the slice is another cache's.
     pub fn unpack(&self, slice: &Pinned) {
+        assert_eq!(slice.owned_key().image, self.image, "{slice:?} is another image's");
         if !slice.is_packed() {
             return;
         }
+        // Filled outside the lock.
+        let Some(each) = slice.unpacked() else { return };
         let mut structure = self.pool.lock();
-        let evicted = self.pool.unpack(&mut structure, slice);
+        let Some(more) = slice.unpack(each) else { return };
+        let evicted = self.pool.grow(&mut structure, slice, more);
         drop(structure);
         trace!(key = ?slice.key(), "table cache unpack");
-        self.let_go(evicted);
+        self.note_evictions(evicted);
     }
 
-    /// Counts and tells of slices that went for one of this image. Memory is given back outside the lock, too.
-    fn let_go(&self, evicted: Evicted) {
+    /// Counts and tells of slices that went to make room for this image. Memory is given back outside the lock, too.
+    fn note_evictions(&self, evicted: Evicted) {
         for (OwnedKey { image, key }, memory) in evicted {
             drop(memory);
             self.counters.evict();

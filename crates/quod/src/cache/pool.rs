@@ -49,7 +49,7 @@ pub(super) struct Structure {
     bytes: usize,
     /// What is each image's of that; `None` where a number is free.
     images: Vec<Option<usize>>,
-    /// The last commit left the budget exceeded, since what it met was pinned.
+    /// Whoever made room last left the budget exceeded, since what it met was pinned.
     all_pinned: bool,
 }
 
@@ -157,11 +157,9 @@ impl SlicePool {
         self.make_room(structure)
     }
 
-    /// Unpacks a slice that is resident, and makes room.
-    pub(super) fn unpack(&self, structure: &mut Structure, slice: &Pinned) -> Evicted {
-        let packed = slice.bytes();
-        slice.unpack();
-        structure.count_in(slice.owned_key().image, slice.bytes() - packed);
+    /// Has a slice that is resident so many bytes larger, and makes room.
+    pub(super) fn grow(&self, structure: &mut Structure, slice: &Pinned, bytes: usize) -> Evicted {
+        structure.count_in(slice.owned_key().image, bytes);
         self.make_room(structure)
     }
 
@@ -220,7 +218,7 @@ impl SlicePool {
         assert_eq!(own + held, structure.bytes, "bytes held and bytes counted");
         assert!(
             structure.bytes <= self.budget || structure.all_pinned || slices == 0,
-            "the last commit left unpinned slices over the budget"
+            "whoever made room last left unpinned slices over the budget"
         );
         for (key, loading) in &structure.loading {
             let first = loading.first.as_ref();

@@ -16,7 +16,7 @@ use tracing::trace;
 use super::entries::Entries;
 use super::updates::{EntryRun, Updates};
 use crate::sync::ArcSwapOption;
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::units::FileOffset;
 
 /// One slice that leads to another, in a list of the directory.
@@ -150,9 +150,15 @@ impl Slice {
         self.entries.each().is_none()
     }
 
-    /// Makes room for entries that change, of which the pool has to know: `SlicePool::unpack` is for others.
-    pub(super) fn unpack(&self) {
-        self.entries.unpack();
+    /// Packed entries each for itself, for [`unpack`](Slice::unpack).
+    pub(super) fn unpacked(&self) -> Option<Box<[AtomicU64]>> {
+        self.entries.unpacked()
+    }
+
+    /// Has these entries change from now on, which are the same; tells how many more bytes it takes, which nobody has counted
+    /// yet. `None` when others came first.
+    pub(super) fn unpack(&self, each: Box<[AtomicU64]>) -> Option<usize> {
+        self.entries.unpack(each)
     }
 
     /// Bytes of memory that it takes.

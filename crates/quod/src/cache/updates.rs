@@ -247,6 +247,9 @@ impl Pinned {
 
 impl Slice {
     /// Queues a run of entries for the file.
+    ///
+    /// # Panics
+    /// When the slice is packed.
     pub(crate) fn enqueue(&self, run: EntryRun) -> Enqueued<'_> {
         let number = self.push(run, None);
         Enqueued { slice: self, number }
@@ -255,12 +258,13 @@ impl Slice {
     /// Shows readers a run of entries, and queues it for the file.
     ///
     /// # Panics
-    /// When nobody has pinned the slice.
+    /// When nobody has pinned the slice, or it is packed.
     pub(crate) fn promise(&self, run: EntryRun, promise: Promise) {
         self.push(run, Some(promise));
     }
 
     fn push(&self, run: EntryRun, promise: Option<Promise>) -> u64 {
+        assert!(!self.is_packed(), "{self:?} is to be updated, and is packed");
         let mut queue = self.updates.lock();
         let number = queue.next;
         queue.next += 1;

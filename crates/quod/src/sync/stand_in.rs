@@ -173,6 +173,13 @@ impl<T> OnceLock<T> {
         if self.is_set.load(Ordering::Acquire) { self.value.get() } else { None }
     }
 
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.value.set(value)?;
+        self.is_set.store(true, Ordering::Release);
+        Ok(())
+    }
+
     pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
         let value = self.value.get_or_init(make);

@@ -70,7 +70,9 @@ const PACKED: usize = 32;
 
 fn update((slice, data): &Unpacked, which: usize) {
     data[which].store(7, Ordering::Relaxed);
-    slice.unpack();
+    if let Some(each) = slice.unpacked() {
+        slice.unpack(each);
+    }
     slice.publish(&EntryRun { start: which * (PACKED - 1), count: 1, first: 9, stride: 0 });
     assert_eq!(slice.entry(which * (PACKED - 1)), 9);
 }

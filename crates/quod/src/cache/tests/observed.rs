@@ -79,6 +79,9 @@ fn each_operation(cache: &TableCache) {
     drop(cache.begin_load(l2(10)));
     drop(cache.commit(slice(l2(10), 2)));
     drop(cache.commit(slice(l1(20), 3)));
+    let packed = cache.commit(Slice::new(l2(30), FileOffset(0), &[0; SLICE_BYTES as usize]));
+    cache.unpack(&packed);
+    cache.unpack(&packed);
 }
 
 #[test]
@@ -103,6 +106,11 @@ fn every_operation_is_traced() {
         "commit 120",
         "evict 210",
         "release 120",
+        "allocate 230",
+        "commit 230",
+        "evict 120",
+        "unpack 230",
+        "release 230",
     ];
     assert_eq!(told(each_operation).0, expected);
 }
