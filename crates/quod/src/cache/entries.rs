@@ -25,6 +25,9 @@ const ENTRIES_A_RUN: usize = 32;
 /// So many runs may have fewer entries before it is found that they are too many: scattered entries are given up soon.
 const SHORT_RUNS: usize = 4;
 
+/// So many entries of a run that goes on are looked at together.
+const BLOCK: usize = 16;
+
 /// Bytes that an allocator adds to a piece of memory, about.
 const TO_A_PIECE: usize = 16;
 
@@ -59,11 +62,15 @@ impl Run {
     /// The longest run from the entry at `start` on, and where it ends.
     fn longest(entries: &[U64], start: usize) -> (Self, usize) {
         let first = entries[start].get();
-        let mut last = first;
-        let mut end = start + 1;
-        let stride = entries.get(end).map_or(0, |second| second.get().wrapping_sub(first));
-        while let Some(entry) = entries.get(end).filter(|entry| entry.get().wrapping_sub(last) == stride) {
-            last = entry.get();
+        let mut end = (start + 2).min(entries.len());
+        let stride = entries[end - 1].get().wrapping_sub(first);
+        let goes_on = |end| entries.get(end - 1..=end).is_some_and(|two| rise_by(stride, two));
+        if goes_on(end) {
+            while entries.get(end - 1..end + BLOCK).is_some_and(|block| rise_by(stride, block)) {
+                end += BLOCK;
+            }
+        }
+        while goes_on(end) {
             end += 1;
         }
         (Run { start, first, stride }, end)
@@ -73,6 +80,12 @@ impl Run {
     fn entry(&self, place: usize) -> u64 {
         self.first.wrapping_add(((place - self.start) as u64).wrapping_mul(self.stride))
     }
+}
+
+/// Whether each is so much more than the one before: without a branch for each, so that several are looked at at a time.
+fn rise_by(stride: u64, entries: &[U64]) -> bool {
+    let off = |two: &[U64]| two[1].get().wrapping_sub(two[0].get()) ^ stride;
+    entries.windows(2).fold(0, |all, two| all | off(two)) == 0
 }
 
 impl Packed {
