@@ -45,8 +45,8 @@ fn images_that_share_a_pool_keep_to_their_own_tables() {
     let opener = MemoryOpener::new();
     block_on(quod_storage::Opener::create(&opener, Path::new("base.raw"), quod_storage::Existing::Keep))
         .expect("a file");
-    // A fifth of the slices that all of them have.
-    let pool = SlicePool::new(IMAGES * SPANS * 4096 / 5);
+    // A twentieth of what all their slices take that are not packed.
+    let pool = SlicePool::new(IMAGES * SPANS * 4096 / 20);
     let options = OpenOptions { cache: CacheBudget::Shared(pool.clone()), ..options(Access::Write) };
     let mut disks: Vec<_> = (0..IMAGES).map(|number| Disk::open(&opener, number, &options)).collect();
     let mut rng = Rng::with_seed(1);

@@ -1,10 +1,8 @@
 //! Finds a slice by its key: an array of slots, each the head of a list of the few slices that share it.
 //!
 //! Role: what a hit reads through atomics. A slice's slot follows from its key by one multiplication, which spreads
-//! neighbours and strides alike; there are about twice as many slots as the budget has unpacked slices, so that a list is
-//! rarely longer than one. Of packed slices (`entries.rs`) there may be so many that lists have six: reads over 25,000
-//! of them were not faster for long with four times the slots. The array is sized by the budget, never by the image, and a hit
-//! costs the same whatever the geometry.
+//! neighbours and strides alike; there are two to four times as many slots as slices are expected, so that a list is rarely
+//! longer than one. The array is sized by the budget, never by the image, and a hit costs the same whatever the geometry.
 //!
 //! Invariant: lists change only under the cache's structure lock, so that `insert` and `remove` never meet each other.
 //! A slice that has left still leads on to what followed it, so that a reader on its way through a list finds every
@@ -21,7 +19,7 @@ use super::{Slice, TableLevel};
 use crate::sync::ArcSwapOption;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// log2 of the fewest and of the most slots. Past the most, which 4 GiB of unpacked slices fill, lists grow longer.
+/// log2 of the fewest and of the most slots. Past the most, which a budget of 1 GiB has, lists grow longer.
 const SLOT_BITS: std::ops::RangeInclusive<u32> = 4..=21;
 
 /// 2 to the 64th, divided by the golden ratio: multiples of it lie far apart.
@@ -40,7 +38,7 @@ pub(super) struct Directory {
 impl Directory {
     /// Makes room for so many slices at a time; there may be more.
     pub(super) fn new(slices: u64) -> Self {
-        let bits = u64::BITS - slices.leading_zeros() + 1;
+        let bits = u64::BITS - slices.saturating_sub(1).leading_zeros() + 1;
         let slot_bits = bits.clamp(*SLOT_BITS.start(), *SLOT_BITS.end());
         Directory {
             slots: (0..1 << slot_bits).map(|_| ArcSwapOption::empty()).collect(),

@@ -28,6 +28,10 @@ use crate::sync::{Event, Mutex, MutexGuard};
 /// What may be kept for entries that the file is owed is one part in so many of the budget.
 const KEPT_SHARE: usize = 4;
 
+/// The directory has room for one slice in so many bytes. Scattered ones take four times as much; of packed ones there may be
+/// four times as many, since the lists that they then share cost less than so large a directory would.
+const BYTES_A_PLACE: u64 = SLICE_BYTES / 4;
+
 /// The memory of so many slices that went is kept for those that come.
 const MOST_SPARE: usize = 2;
 
@@ -86,13 +90,13 @@ impl Structure {
 impl SlicePool {
     /// Makes an empty pool. `budget` is what slices, the directory and the cache of each image may take together, in bytes.
     /// Beside it each image keeps up to 32 KiB that slices are read into, each load under way may have the memory of a slice that
-    /// went, and the pool that of two more. The directory is made at once: a hundredth of the budget at most, or less than 4 KiB.
+    /// went, and the pool that of two more. The directory is made at once: a thirtieth of the budget at most, or less than 4 KiB.
     pub fn new(budget: usize) -> Arc<Self> {
         Arc::new(SlicePool::with_budget(budget))
     }
 
     pub(super) fn with_budget(budget: usize) -> Self {
-        let directory = Directory::new((budget / SLICE_BYTES as usize) as u64);
+        let directory = Directory::new(budget as u64 / BYTES_A_PLACE);
         let bytes = size_of::<SlicePool>() + directory.bytes();
         let structure = Structure {
             loading: HashMap::default(),

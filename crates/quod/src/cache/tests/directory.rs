@@ -70,7 +70,7 @@ fn the_directory_holds_what_is_resident_and_nothing_else() {
         })
         .collect();
     let empty = Directory::new(64).bytes();
-    assert_eq!((directory.bytes(), empty), (empty, 2 * 128 * 8));
+    assert_eq!((directory.bytes(), empty), (empty, 128 * 8));
     (0..CROWD).for_each(|index| directory.remove(own(l2(index))));
     assert!(watched.iter().all(|slice| slice.upgrade().is_none()));
 }

@@ -49,6 +49,19 @@ fn a_budget_holds_many_times_as_many() {
 }
 
 #[test]
+fn lists_of_the_directory_stay_short() {
+    for stride in [1, 8, 64, 4001] {
+        let cache = TableCache::new(&SlicePool::new(12_800 << 10));
+        for index in 0..60_000 {
+            load(&cache, l2(stride * index)).commit(FileOffset(0), &even_bytes(index));
+        }
+        assert!(residents(&cache) > 48_000);
+        let longest = cache.pool.directory.longest_list();
+        assert!(longest <= 10, "{longest} slices, {stride} apart, in one list");
+    }
+}
+
+#[test]
 fn who_unpacks_one_has_others_make_room_for_it() {
     let room = 10 * scattered();
     let cache = room_of(room);
