@@ -50,7 +50,7 @@ fn a_budget_holds_many_times_as_many() {
 
 #[test]
 fn lists_of_the_directory_stay_short() {
-    for stride in [1, 8, 64, 4001] {
+    for stride in [1, 4001] {
         let cache = TableCache::new(&SlicePool::new(12_800 << 10));
         for index in 0..60_000 {
             load(&cache, l2(stride * index)).commit(FileOffset(0), &even_bytes(index));
