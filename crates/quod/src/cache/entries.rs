@@ -118,14 +118,12 @@ impl Packed {
     }
 
     fn unpacked(&self) -> Box<[AtomicU64]> {
+        let mut each = Vec::with_capacity(self.count);
         let ends = self.runs.iter().skip(1).map(|run| run.start).chain([self.count]);
-        let of_run = |(run, end): (&Run, usize)| {
-            (run.start..end).map({
-                let run = *run;
-                move |place| AtomicU64::new(run.entry(place))
-            })
-        };
-        self.runs.iter().zip(ends).flat_map(of_run).collect()
+        for (run, end) in self.runs.iter().zip(ends) {
+            each.extend((run.start..end).map(|place| AtomicU64::new(run.entry(place))));
+        }
+        each.into_boxed_slice()
     }
 
     fn bytes(&self) -> usize {
