@@ -9,10 +9,16 @@ pub(crate) const ENTRIES: u64 = 512;
 /// A cache for so many slices of these bytes.
 pub(crate) fn cache(slices: usize, bytes: &[u8]) -> TableCache {
     let for_slices = slices * Slice::new(key(0), FileOffset(0), bytes).bytes();
-    let pool = SlicePool::new(for_slices);
-    let _empty = TableCache::new(&pool);
-    // With what it takes that is no slice.
-    TableCache::new(&SlicePool::new(pool.bytes() + for_slices))
+    let mut budget = for_slices;
+    // With what it takes that is no slice, which grows with the budget.
+    loop {
+        let pool = SlicePool::new(budget);
+        let cache = TableCache::new(&pool);
+        if pool.bytes() + for_slices <= budget {
+            return cache;
+        }
+        budget = pool.bytes() + for_slices;
+    }
 }
 
 /// What a look-up of a hit does: an entry of the slice.

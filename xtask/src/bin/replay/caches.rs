@@ -99,9 +99,17 @@ impl<'a> Ours<'a> {
     /// What a pool takes without slices is not what is compared.
     fn pool(entries: u64, fit: u64, images: u32) -> Arc<SlicePool> {
         let for_slices = (fit * Ours::slice_bytes(entries)) as usize;
-        let empty = SlicePool::new(for_slices);
-        let _caches: Vec<_> = (0..images).map(|_| TableCache::new(&empty)).collect();
-        SlicePool::new(empty.bytes() + for_slices)
+        let mut budget = for_slices;
+        loop {
+            let empty = SlicePool::new(budget);
+            let caches: Vec<_> = (0..images).map(|_| TableCache::new(&empty)).collect();
+            let wanted = empty.bytes() + for_slices;
+            drop(caches);
+            if wanted <= budget {
+                return empty;
+            }
+            budget = wanted;
+        }
     }
 
     fn load(&mut self, image: u32, number: u64) {
