@@ -27,7 +27,7 @@ const GONE_SHARE: usize = 4;
 /// The hand gives up after so many pinned slices, so that work under the lock is bounded when most are pinned. Where
 /// it stopped it goes on at the next commit.
 const MOST_PINNED: usize = 64;
-/// For the same reason it spares so many for their visits, and no more, when most are visited.
+/// For the same reason an eviction spares so many for their visits on trial, and so many in the clock, when most are visited.
 const MOST_SPARED: usize = 4096;
 
 /// The queues of the policy, oldest first.
@@ -64,7 +64,10 @@ impl Clock {
 
     /// Ends the trial of those who have stood it long enough. Pinned is visited.
     fn fail_trial(&mut self) -> Option<Arc<Slice>> {
-        while self.trial.len() > self.queue_length() {
+        for _ in 0..MOST_SPARED {
+            if self.trial.len() <= self.queue_length() {
+                break;
+            }
             let slice = self.trial.pop_front()?;
             if !slice.forget_visit() && slice.try_evict() {
                 self.gone.remember(slice.owned_key());

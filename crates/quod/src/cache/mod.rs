@@ -227,9 +227,6 @@ impl TableCache {
     /// When the slice is another cache's.
     pub fn unpack(&self, slice: &Pinned) {
         assert_eq!(slice.owned_key().image, self.image, "{slice:?} is another image's");
-        if !slice.is_packed() {
-            return;
-        }
         // Filled outside the lock.
         let Some(each) = slice.unpacked() else { return };
         let mut structure = self.pool.lock();

@@ -171,6 +171,21 @@ fn a_commit_meets_few_of_many_pinned_slices() {
 
 /// The bench compares with this one, so it must be what it says.
 #[test]
+fn a_commit_meets_few_of_many_visited_slices() {
+    const MANY: u64 = 12_000;
+    let cache = room_for(MANY as usize);
+    (0..MANY).for_each(|index| drop(read_in(&cache, l2(index), index)));
+    // They are on trial at first, and in the clock later.
+    for more in MANY..MANY + 6 {
+        cache.resident().iter().for_each(|slice| slice.visit());
+        read_in(&cache, l2(more), more);
+        let still = cache.resident().iter().filter(|slice| slice.forget_visit()).count() as u64;
+        assert!(still > MANY / 4, "{still} of {MANY} still count as visited");
+        assert_eq!(residents(&cache) as u64, MANY);
+    }
+}
+
+#[test]
 fn the_references_list_is_first_in_first_out_and_spares_what_is_in_use() {
     let reference = ReferenceCache::new(REFERENCE_TABLES);
     let kept = reference.commit(0, 0);
