@@ -47,7 +47,13 @@ pub enum ErrorKind {
 
 /// A failed operation of the engine.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(
+    // In a box: a result is moved about with each request, and few fail.
+    Box<Failure>,
+);
+
+#[derive(Debug)]
+struct Failure {
     kind: ErrorKind,
     message: String,
     image: Option<PathBuf>,
@@ -57,7 +63,7 @@ pub struct Error {
 impl Error {
     /// Makes an error of that kind, told by `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), image: None, source: None }
+        Error(Box::new(Failure { kind, message: message.into(), image: None, source: None }))
     }
 
     /// Wraps what the system said while the engine was doing `what`.
@@ -68,20 +74,25 @@ impl Error {
             }
             _ => ErrorKind::Io,
         };
-        Error { kind, message: what.into(), image: None, source: Some(source) }
+        Error(Box::new(Failure { kind, message: what.into(), image: None, source: Some(source) }))
     }
 
     /// The same failure, but one that more room does not mend: a kernel that had no room for what it was to flush has
     /// let go of it.
     pub(crate) fn for_good(self) -> Self {
-        Error { kind: ErrorKind::Io, ..self }
+        self.of_kind(ErrorKind::Io)
+    }
+
+    fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
     }
 
     /// Wraps what the system said when a file was to be opened or made: busy means locked, there.
     pub(crate) fn opening(what: impl Into<String>, source: io::Error) -> Self {
         let locked = source.kind() == io::ErrorKind::ResourceBusy;
         let error = Error::io(what, source);
-        if locked { Error { kind: ErrorKind::Locked, ..error } } else { error }
+        if locked { error.of_kind(ErrorKind::Locked) } else { error }
     }
 
     pub(crate) fn corrupt(message: impl Into<String>) -> Self {
@@ -91,38 +102,38 @@ impl Error {
     /// Names the image that it happened in, unless it is named already.
     #[must_use]
     pub fn in_image(mut self, image: &Path) -> Self {
-        self.image.get_or_insert_with(|| image.to_owned());
+        self.0.image.get_or_insert_with(|| image.to_owned());
         self
     }
 
     /// What happened, to branch on.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// The image that it happened in, where that is known.
     pub fn image(&self) -> Option<&Path> {
-        self.image.as_deref()
+        self.0.image.as_deref()
     }
 
     /// What the system said, where it was the system that failed.
     pub fn io_error(&self) -> Option<&io::Error> {
-        self.source.as_ref()
+        self.0.source.as_ref()
     }
 
     /// What happened in a sentence, without the image's name and without the system's error.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(image) = &self.image {
+        if let Some(image) = &self.0.image {
             write!(f, "{}: ", image.display())?;
         }
-        f.write_str(&self.message)?;
-        if let Some(source) = &self.source {
+        f.write_str(&self.0.message)?;
+        if let Some(source) = &self.0.source {
             write!(f, ": {source}")?;
         }
         Ok(())
@@ -132,6 +143,6 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         // The system's sentence is part of Display; what lies beneath it is the next link.
-        self.source.as_ref().and_then(|source| source.get_ref()).and_then(std::error::Error::source)
+        self.0.source.as_ref().and_then(|source| source.get_ref()).and_then(std::error::Error::source)
     }
 }
