@@ -98,13 +98,18 @@ impl Qed {
         let slice = match self.cache.begin_load_now(SliceKey { level: TableLevel::L2, index: l2.index })? {
             Begin::Resident(slice) => slice,
             Begin::Wait(_) => return None,
-            Begin::Load(load) => {
+            Begin::Load(mut load) => {
                 let place = table.plus(l2.in_table);
-                let mut bytes = self.spares.take();
-                let is_read = matches!(storage.read_now(place.0, &mut bytes), Some(Ok(())));
-                let slice = is_read.then(|| load.commit(place, &bytes));
-                self.spares.put(bytes);
-                slice?
+                let read = |into: &mut [u8]| matches!(storage.read_now(place.0, into), Some(Ok(())));
+                match load.room(SLICE_BYTES as usize) {
+                    Some(room) => read(room).then(|| load.commit_read(place))?,
+                    None => {
+                        let mut bytes = self.spares.take();
+                        let slice = read(&mut bytes).then(|| load.commit(place, &bytes));
+                        self.spares.put(bytes);
+                        slice?
+                    }
+                }
             }
         };
         self.map(&slice, at, len).ok()

@@ -17,6 +17,7 @@ use zerocopy::little_endian::U64;
 use crate::geometry::SLICE_BYTES;
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::bytes_of;
 use crate::table;
 
 /// Packed are entries of which a run has so many at least, in the mean: what is packed takes a third of the memory at most.
@@ -152,6 +153,24 @@ impl Entries {
             (None, Entries::Each(memory)) if size_of_val(&**memory) == bytes.len() => fill(memory, bytes),
             (Some(packed), Entries::Each(_)) => *self = Entries::Packed(Box::new(packed)),
             (None, _) => *self = Entries::Each(table::entries(bytes).map(AtomicU64::new).collect()),
+        }
+    }
+
+    /// Memory for bytes of a table of that length, which are the entries once they are [`settled`](Entries::settle). Until then
+    /// what they are means nothing. `None` where it cannot be had so: then there is [`renew`](Entries::renew).
+    pub(super) fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        match self {
+            Entries::Each(memory) => bytes_of(memory).filter(|bytes| bytes.len() == length),
+            Entries::Packed(_) => None,
+        }
+    }
+
+    /// Packs what has been read into the [`room`](Entries::room), if it can be.
+    pub(super) fn settle(&mut self) {
+        if let Entries::Each(memory) = self
+            && let Some(packed) = bytes_of(memory).and_then(|bytes| Packed::of(bytes))
+        {
+            *self = Entries::Packed(Box::new(packed));
         }
     }
 

@@ -6,7 +6,7 @@
 //! | operation of the contract | here | what replaced what |
 //! | --- | --- | --- |
 //! | init | [`SlicePool::new`], [`TableCache::new`] | a budget in bytes, of one image or of many, in the place of 50 tables each (1) |
-//! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size; a load takes that of one that went |
+//! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size; a load takes that of one that went, and reads into it |
 //! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots, read through atomics, in the place of a list under a mutex (2) |
 //! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
 //! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); makes room by a clock behind a trial in the place of first in, first out (7) |
@@ -195,8 +195,7 @@ impl TableCache {
         let Some(mut slice) = memory else {
             return Arc::new(Slice::new(key, at, bytes).of_image(self.image));
         };
-        let unseen = Arc::get_mut(&mut slice).expect("what is kept as memory is in no list");
-        unseen.renew(self.owned(key), at, bytes);
+        unseen(&mut slice).renew(self.owned(key), at, Some(bytes));
         slice
     }
 
@@ -291,15 +290,34 @@ impl Load<'_> {
         self.key
     }
 
+    /// Memory to read the slice's bytes into, so many, for [`commit_read`](Load::commit_read). `None` where there is none.
+    pub(crate) fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        unseen(self.memory.as_mut()?).room(length)
+    }
+
+    /// As [`commit`](Load::commit), of what was read into the [`room`](Load::room).
+    ///
+    /// # Panics
+    /// When there was none.
+    pub(crate) fn commit_read(mut self, at: FileOffset) -> Pinned {
+        let mut slice = self.memory.take().expect("who has read into memory has it");
+        unseen(&mut slice).renew(self.cache.owned(self.key), at, None);
+        self.make_resident(slice)
+    }
+
     /// Takes the slice's bytes, which lie in the file at `at`, makes it resident and wakes who waits for it. First commit
     /// wins: when another one came in by another road, that one is returned.
     ///
     /// # Panics
     /// When the bytes are not whole entries.
     pub fn commit(mut self, at: FileOffset, bytes: &[u8]) -> Pinned {
-        let (cache, memory) = (self.cache, self.memory.take());
         // Filled outside the lock.
-        let slice = cache.make(memory, self.key, at, bytes);
+        let slice = self.cache.make(self.memory.take(), self.key, at, bytes);
+        self.make_resident(slice)
+    }
+
+    fn make_resident(self, slice: Arc<Slice>) -> Pinned {
+        let cache = self.cache;
         // Both under one lock: resident, and loading no more.
         let mut structure = cache.pool.lock();
         let ended = self.end(&mut structure);
@@ -313,6 +331,11 @@ impl Load<'_> {
     fn end(&self, structure: &mut Structure) -> Ended {
         Ended { key: self.key, loading: structure.loading.remove(&self.cache.owned(self.key)) }
     }
+}
+
+/// A slice that serves as memory.
+fn unseen(memory: &mut Arc<Slice>) -> &mut Slice {
+    Arc::get_mut(memory).expect("what is kept as memory is in no list")
 }
 
 /// A load that is over. Who waits for it is woken when this is dropped, also by a panic; not under the lock, since wakers

@@ -85,12 +85,21 @@ impl Slice {
         }
     }
 
-    /// Makes another slice of one that has left and is unlinked, as [`new`](Slice::new) makes one in memory of its own.
-    pub(super) fn renew(&mut self, owned: OwnedKey, its_place: FileOffset, bytes: &[u8]) {
+    /// Memory for the bytes of another slice, as [`renew`](Slice::renew) takes it; `None` where it cannot be had.
+    pub(super) fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        self.entries.room(length)
+    }
+
+    /// Makes another slice of one that has left and is unlinked, as [`new`](Slice::new) makes one in memory of its own; of what was
+    /// read into its [`room`](Slice::room), where there are no bytes.
+    pub(super) fn renew(&mut self, owned: OwnedKey, its_place: FileOffset, bytes: Option<&[u8]>) {
         trace!(key = ?owned.key, at = %its_place, "table cache allocate");
         let Slice { image, key, at, entries, state, visited, next: _, updates } = self;
         (*image, *key, *at) = (owned.image, owned.key, its_place);
-        entries.renew(bytes);
+        match bytes {
+            Some(bytes) => entries.renew(bytes),
+            None => entries.settle(),
+        }
         *state = AtomicU32::new(0);
         *visited = AtomicBool::new(false);
         *updates = Updates::default();
@@ -303,9 +312,27 @@ mod tests {
             slice.next().store(Some(Arc::clone(&next)));
             assert!(slice.try_evict());
             slice.unlink();
-            slice.renew(NEW, FileOffset(8192), bytes);
+            slice.renew(NEW, FileOffset(8192), Some(bytes));
             let new = Slice::new(NEW.key, FileOffset(8192), bytes).of_image(NEW.image);
             assert_eq!(all_of(&slice), all_of(&new));
+        }
+    }
+
+    #[test]
+    fn a_slice_of_what_was_read_into_the_memory_of_another_is_as_one_that_is_new() {
+        let scattered = |by: u64| (0..64_u64).flat_map(move |i| (by * i * i * i).to_le_bytes());
+        let old: Vec<_> = scattered(5).collect();
+        for (bytes, is_packed) in [(scattered(7).collect(), false), (vec![9; 512], true)] {
+            let mut slice = Slice::new(OLD.key, FileOffset(4096), &old).of_image(OLD.image);
+            slice.visit();
+            assert!(slice.try_evict());
+            assert!(slice.room(bytes.len() + 8).is_none() && slice.room(bytes.len() - 8).is_none());
+            slice.room(bytes.len()).expect("memory of the length").copy_from_slice(&bytes);
+            slice.renew(NEW, FileOffset(8192), None);
+            let new = Slice::new(NEW.key, FileOffset(8192), &bytes).of_image(NEW.image);
+            assert_eq!(all_of(&slice), all_of(&new));
+            assert_eq!((slice.is_packed(), slice.bytes()), (is_packed, new.bytes()));
+            assert_eq!(slice.room(bytes.len()).is_none(), is_packed, "runs are no room");
         }
     }
 }

@@ -25,10 +25,16 @@ pub(crate) use {
 };
 
 #[cfg(any(quod_loom, quod_shuttle))]
-pub(crate) use stand_in::{ArcSwapOption, Event, EventListener, OnceLock};
+pub(crate) use stand_in::{ArcSwapOption, Event, EventListener, OnceLock, bytes_of};
 
 #[cfg(quod_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 
 #[cfg(quod_shuttle)]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
+
+/// The memory of integers that nobody else sees, as bytes in little-endian order. `None` where they are not kept so.
+#[cfg(not(any(quod_loom, quod_shuttle)))]
+pub(crate) fn bytes_of(integers: &mut [atomic::AtomicU64]) -> Option<&mut [u8]> {
+    cfg!(target_endian = "little").then(|| zerocopy::IntoBytes::as_mut_bytes(integers))
+}
