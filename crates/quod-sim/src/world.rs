@@ -26,6 +26,9 @@ use crate::opener::SimOpener;
 use crate::slot::Slot;
 use crate::sparse::Sparse;
 
+/// What is in memory after a read that does not succeed: no stamp, and no entry of a table.
+const GARBAGE: u8 = 0xa5;
+
 pub(crate) struct State {
     pub(crate) dice: Rng,
     pub(crate) faults: Faults,
@@ -216,8 +219,10 @@ impl World {
         }
     }
 
-    /// A read that waits for nothing, by the same odds as an operation that is over at once. Those that fail, wait.
+    /// A read that waits for nothing, by the same odds as an operation that is over at once. Those that fail, wait. One that does
+    /// not succeed leaves garbage.
     pub(crate) fn read_now(&self, file: usize, at: u64, into: &mut [u8]) -> Option<io::Result<()>> {
+        into.fill(GARBAGE);
         let mut state = self.lock();
         let may_fail =
             state.broken.contains(&Kind::Read) || state.planned.iter().any(|(kind, _)| *kind == Kind::Read);

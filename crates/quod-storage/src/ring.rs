@@ -22,7 +22,8 @@ use crate::buffer::Rest;
 use crate::lock::Locked;
 
 /// Tasks that run before what they have asked for reaches the kernel: a disk should not wait for many, which share a system
-/// call. With eight, 64 reads past the page cache at a time are 4 per cent slower; with two, each costs a system call too often.
+/// call. With eight, reads past the page cache, 64 at a time, are up to a twelfth slower, cached ones 1.5 % quicker and those through
+/// NBD 1 to 4 %; with two, the former are a seventh slower.
 const SUBMIT_AFTER: usize = 4;
 
 /// An event loop for up to so many tasks that use files, still to be built. All of them can be woken at a time: a thread that

@@ -46,13 +46,9 @@ pub enum ErrorKind {
 }
 
 /// A failed operation of the engine.
-#[derive(Debug)]
-pub struct Error(
-    // In a box: a result is moved about with each request, and few fail.
-    Box<Failure>,
-);
+pub struct Error(Box<Failure>);
 
-#[derive(Debug)]
+/// In a box: a result is moved about with each request, and few fail.
 struct Failure {
     kind: ErrorKind,
     message: String,
@@ -124,6 +120,18 @@ impl Error {
     /// What happened in a sentence, without the image's name and without the system's error.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { kind, message, image, source } = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", kind)
+            .field("message", message)
+            .field("image", image)
+            .field("source", source)
+            .finish()
     }
 }
 

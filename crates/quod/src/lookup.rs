@@ -33,7 +33,8 @@ pub(crate) struct Mapping {
     pub(crate) len: u64,
 }
 
-/// Memory that slices are read into, kept for the next: fresh memory has to be cleared.
+/// Memory that slices are read into where that of one that went cannot be had or has to be waited for, kept for the next: fresh
+/// memory has to be cleared.
 #[derive(Default)]
 pub(crate) struct Spares(Mutex<Vec<Buffer>>);
 
@@ -98,12 +99,12 @@ impl Qed {
         let slice = match self.cache.begin_load_now(SliceKey { level: TableLevel::L2, index: l2.index })? {
             Begin::Resident(slice) => slice,
             Begin::Wait(_) => return None,
-            Begin::Load(mut load) => {
+            Begin::Load(load) => {
                 let place = table.plus(l2.in_table);
                 let read = |into: &mut [u8]| matches!(storage.read_now(place.0, into), Some(Ok(())));
-                match load.room(SLICE_BYTES as usize) {
-                    Some(room) => read(room).then(|| load.commit_read(place))?,
-                    None => {
+                match load.commit_read(place, SLICE_BYTES as usize, read) {
+                    Ok(slice) => slice?,
+                    Err(load) => {
                         let mut bytes = self.spares.take();
                         let slice = read(&mut bytes).then(|| load.commit(place, &bytes));
                         self.spares.put(bytes);

@@ -113,7 +113,7 @@ struct Hand<S> {
     work: Work,
     image: Image<S>,
     steps: Arc<Steps>,
-    /// Not the system's: after a system call, to ask that takes as long as a twentieth of a cached read.
+    /// The processor's, where it has a steady one: the system's, asked after a system call, takes a twentieth of a cached read.
     clock: Clock,
 }
 

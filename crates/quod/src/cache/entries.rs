@@ -156,8 +156,8 @@ impl Entries {
         }
     }
 
-    /// Memory for bytes of a table of that length, which are the entries once they are [`settled`](Entries::settle). Until then
-    /// what they are means nothing. `None` where it cannot be had so: then there is [`renew`](Entries::renew).
+    /// The memory of these for the bytes of a table of that length, which are the entries at once; [`pack`](Entries::pack) is to
+    /// follow. `None` where it cannot be had so: then there is [`renew`](Entries::renew).
     pub(super) fn room(&mut self, length: usize) -> Option<&mut [u8]> {
         match self {
             Entries::Each(memory) => bytes_of(memory).filter(|bytes| bytes.len() == length),
@@ -165,8 +165,8 @@ impl Entries {
         }
     }
 
-    /// Packs what has been read into the [`room`](Entries::room), if it can be.
-    pub(super) fn settle(&mut self) {
+    /// Keeps as runs what was read into the [`room`](Entries::room), if those are few.
+    pub(super) fn pack(&mut self) {
         if let Entries::Each(memory) = self
             && let Some(packed) = bytes_of(memory).and_then(|bytes| Packed::of(bytes))
         {
@@ -370,6 +370,23 @@ mod tests {
             entries.renew(&bytes(&new));
             prop_assert_eq!(&all_of(&entries), &new);
             prop_assert_eq!(entries.bytes(), Entries::of(&bytes(&new)).bytes());
+        }
+
+        #[cfg(target_endian = "little")]
+        #[test]
+        fn all_values_are_kept_that_are_read_into_old_memory(old in some_entries(), new in some_entries()) {
+            let mut entries = Entries::of(&bytes(&old));
+            let fits = entries.each().is_some_and(|each| each.len() == new.len());
+            let room = entries.room(8 * new.len());
+            prop_assert_eq!(room.is_some(), fits);
+            if let Some(room) = room {
+                room.copy_from_slice(&bytes(&new));
+            }
+            let then = if fits { &new } else { &old };
+            prop_assert_eq!(&all_of(&entries), then);
+            entries.pack();
+            prop_assert_eq!(&all_of(&entries), then);
+            prop_assert_eq!(entries.bytes(), Entries::of(&bytes(then)).bytes());
         }
     }
 }

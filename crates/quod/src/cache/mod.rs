@@ -6,10 +6,10 @@
 //! | operation of the contract | here | what replaced what |
 //! | --- | --- | --- |
 //! | init | [`SlicePool::new`], [`TableCache::new`] | a budget in bytes, of one image or of many, in the place of 50 tables each (1) |
-//! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size; a load takes that of one that went, and reads into it |
+//! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size; a load takes that of one that went, and reads into it where it need not wait |
 //! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots, read through atomics, in the place of a list under a mutex (2) |
 //! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
-//! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); makes room by a clock behind a trial in the place of first in, first out (7) |
+//! | commit | [`Load::commit`], `Load::commit_read`, [`TableCache::commit`] | first commit wins (6); makes room by a clock behind a trial in the place of first in, first out (7) |
 //! | (update) | [`TableCache::unpack`], [`Slice::publish`] | a slice is kept as runs, when it is a few, until it is updated (1, 5) |
 //! | release | drop of [`Pinned`] | a count that eviction must find at 0 (3) |
 //! | free | drop | |
@@ -46,6 +46,7 @@ use std::sync::{Arc, PoisonError};
 
 use tracing::trace;
 
+use entries::Entries;
 pub(crate) use kept::Kept;
 pub(crate) use pool::KeptShare;
 pub use pool::SlicePool;
@@ -195,7 +196,7 @@ impl TableCache {
         let Some(mut slice) = memory else {
             return Arc::new(Slice::new(key, at, bytes).of_image(self.image));
         };
-        unseen(&mut slice).renew(self.owned(key), at, Some(bytes));
+        unseen(&mut slice).renew(self.owned(key), at, |entries| entries.renew(bytes));
         slice
     }
 
@@ -290,21 +291,6 @@ impl Load<'_> {
         self.key
     }
 
-    /// Memory to read the slice's bytes into, so many, for [`commit_read`](Load::commit_read). `None` where there is none.
-    pub(crate) fn room(&mut self, length: usize) -> Option<&mut [u8]> {
-        unseen(self.memory.as_mut()?).room(length)
-    }
-
-    /// As [`commit`](Load::commit), of what was read into the [`room`](Load::room).
-    ///
-    /// # Panics
-    /// When there was none.
-    pub(crate) fn commit_read(mut self, at: FileOffset) -> Pinned {
-        let mut slice = self.memory.take().expect("who has read into memory has it");
-        unseen(&mut slice).renew(self.cache.owned(self.key), at, None);
-        self.make_resident(slice)
-    }
-
     /// Takes the slice's bytes, which lie in the file at `at`, makes it resident and wakes who waits for it. First commit
     /// wins: when another one came in by another road, that one is returned.
     ///
@@ -314,6 +300,30 @@ impl Load<'_> {
         // Filled outside the lock.
         let slice = self.cache.make(self.memory.take(), self.key, at, bytes);
         self.make_resident(slice)
+    }
+
+    /// As [`commit`](Load::commit), of bytes that `read` puts straight into memory, so many; it tells whether it has. If not, the
+    /// load is over, and nothing came in.
+    ///
+    /// # Errors
+    /// The load, untried, when it has no such memory: its bytes are read elsewhere then.
+    pub(crate) fn commit_read(
+        mut self,
+        at: FileOffset,
+        length: usize,
+        read: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Result<Option<Pinned>, Self> {
+        let Some(mut slice) = self.memory.take() else { return Err(self) };
+        let memory = unseen(&mut slice);
+        let Some(room) = memory.room(length) else {
+            self.memory = Some(slice);
+            return Err(self);
+        };
+        if !read(room) {
+            return Ok(None);
+        }
+        memory.renew(self.cache.owned(self.key), at, Entries::pack);
+        Ok(Some(self.make_resident(slice)))
     }
 
     fn make_resident(self, slice: Arc<Slice>) -> Pinned {

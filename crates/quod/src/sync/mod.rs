@@ -1,6 +1,6 @@
 //! Every primitive that the engine synchronises with, so that a model checker can take its place.
 //!
-//! Role: a normal build has the real ones, re-exported: no cost and no other behaviour. Under `--cfg quod_shuttle` or
+//! Role: a normal build has the real ones, re-exported, and [`bytes_of`]: no cost and no other behaviour. Under `--cfg quod_shuttle` or
 //! `--cfg quod_loom` they are those of the model checker, which then decides at each of them who runs next, and
 //! `stand_in.rs` has what neither checker brings. The models are in `models/`; `cargo xtask models` builds and runs them.
 //!

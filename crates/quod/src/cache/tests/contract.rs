@@ -128,6 +128,69 @@ fn a_load_that_was_overtaken_gets_what_overtook_it() {
     assert_eq!(found(&cache, l2(0)), Some(1));
 }
 
+/// A cache in which slices have gone, so that their memory is there for others.
+#[cfg(target_endian = "little")]
+fn with_spare_memory() -> TableCache {
+    let cache = room_for(2);
+    (100..110).for_each(|index| drop(read_in(&cache, l2(index), index)));
+    cache
+}
+
+/// Reads a slice straight into memory, where there is some for so many bytes.
+#[cfg(target_endian = "little")]
+fn read_straight<'a>(load: Load<'a>, length: usize, value: u64) -> Result<Option<Pinned>, Load<'a>> {
+    let read = |room: &mut [u8]| {
+        room.copy_from_slice(&bytes(value));
+        true
+    };
+    load.commit_read(FileOffset(4096), length, read)
+}
+
+#[cfg(target_endian = "little")]
+#[test]
+fn a_slice_is_read_into_memory_of_one_that_went_where_that_is_of_its_length() {
+    let length = bytes(0).len();
+    let cache = room_for(2);
+    assert!(read_straight(load(&cache, l2(0)), length, 5).is_err(), "none has gone");
+    assert_eq!((found(&cache, l2(0)), cache.loads()), (None, 0));
+
+    let cache = with_spare_memory();
+    let Err(load) = read_straight(load(&cache, l2(0)), length + 8, 5) else { panic!("none is so long") };
+    let Ok(Some(slice)) = read_straight(load, length, 7) else { panic!("there is memory") };
+    assert_eq!(
+        (slice.key(), slice.at(), slice.len(), slice.entry(ENTRIES - 1)),
+        (l2(0), FileOffset(4096), ENTRIES, 7)
+    );
+    assert_eq!((found(&cache, l2(0)), pinned(&cache), cache.loads()), (Some(7), 1, 0));
+    cache.validate();
+}
+
+#[cfg(target_endian = "little")]
+#[test]
+fn what_was_read_in_part_is_seen_by_nobody() {
+    let cache = with_spare_memory();
+    let torn = |room: &mut [u8]| {
+        room[..11].fill(0xee);
+        false
+    };
+    let outcome = load(&cache, l2(0)).commit_read(FileOffset(0), bytes(0).len(), torn);
+    assert!(matches!(outcome, Ok(None)));
+    assert_eq!((found(&cache, l2(0)), cache.loads()), (None, 0));
+    cache.validate();
+    assert_eq!(read_in(&cache, l2(0), 3).entry(0), 3);
+}
+
+#[cfg(target_endian = "little")]
+#[test]
+fn a_load_straight_into_memory_that_was_overtaken_gets_what_overtook_it() {
+    let cache = with_spare_memory();
+    let load = load(&cache, l2(0));
+    drop(cache.commit(slice(l2(0), 1)));
+    let Ok(Some(slice)) = read_straight(load, bytes(0).len(), 2) else { panic!("there is memory") };
+    assert_eq!((slice.entry(0), found(&cache, l2(0))), (1, Some(1)));
+    cache.validate();
+}
+
 /// What came by another road may have been updated and evicted since the load began to read. Were the load's copy
 /// taken then, it would bring back entries that the file no longer has.
 #[test]
