@@ -14,6 +14,7 @@ mod buffer;
 mod buffers;
 mod cached;
 mod calls;
+mod event_loop;
 mod file;
 mod flushes;
 mod lock;
@@ -27,11 +28,12 @@ use std::path::Path;
 pub use any_range::AnyRange;
 pub use buffer::{Buffer, MEMORY_ALIGNMENT};
 pub use buffers::{Buffers, Held};
+pub use event_loop::run_event_loop;
 pub use file::{FileOpener, FileStorage};
 pub use lock::LockConflict;
 pub use loop_file::{Aio, LoopFile, LoopOpener, PageCache};
 pub use memory::{Memory, MemoryOpener};
-pub use ring::{event_loop, ring_is_idle};
+pub use ring::ring_is_idle;
 
 /// What a range of a file is made of, as far as the file system tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

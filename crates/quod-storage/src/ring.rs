@@ -14,25 +14,12 @@ use compio::BufResult;
 use compio::buf::IntoInner;
 use compio::driver::op::{ReadAt, ReadVectoredAt, Sync, WriteAt, WriteVectoredAt};
 use compio::driver::{DriverType, OpCode};
-use compio::runtime::{Runtime, RuntimeBuilder, submit};
+use compio::runtime::{Runtime, submit};
 use event_listener::{Event, listener};
 
 use crate::Buffers;
 use crate::buffer::Rest;
 use crate::lock::Locked;
-
-/// Tasks that run before what they have asked for reaches the kernel: a disk should not wait for many, which share a system
-/// call. With eight, reads past the page cache, 64 at a time, are up to a twelfth slower, cached ones 1.5 % quicker and those through
-/// NBD 1 to 4 %; with two, the former are a seventh slower.
-const SUBMIT_AFTER: usize = 4;
-
-/// An event loop for up to so many tasks that use files, still to be built. All of them can be woken at a time: a thread that
-/// wakes more than there is room for waits for the loop, and may do so under a lock that the loop wants.
-pub fn event_loop(tasks: usize) -> RuntimeBuilder {
-    let mut builder = Runtime::builder();
-    builder.event_interval(SUBMIT_AFTER).sync_queue_size(tasks.max(1));
-    builder
-}
 
 /// The operations of this thread that the kernel has yet to end.
 #[derive(Default)]

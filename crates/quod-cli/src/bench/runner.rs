@@ -14,12 +14,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use compio::driver::ProactorBuilder;
 use compio::runtime::{ResumeUnwind, spawn};
 use futures_lite::future::yield_now;
 use hdrhistogram::Histogram;
 use quanta::Clock;
 use quod::{Image, block_on};
-use quod_storage::{Storage, event_loop, ring_is_idle};
+use quod_storage::{Storage, ring_is_idle, run_event_loop};
 
 use super::steps::{Failure, Step, Steps};
 use super::work::Work;
@@ -121,10 +122,9 @@ impl<S: Storage + 'static> Hand<S> {
     fn work_off(self) -> Latencies {
         let kept = Rc::new(RefCell::new(Latencies::none()));
         if self.work.loops {
-            match event_loop(self.depth() as usize + 1).build() {
-                Ok(runtime) => runtime.block_on(Rc::new(self).loop_over(&kept)),
-                Err(error) => self.steps.give_up(error),
-            }
+            let (tasks, steps) = (self.depth() as usize + 1, Arc::clone(&self.steps));
+            run_event_loop(tasks, ProactorBuilder::new(), Rc::new(self).loop_over(&kept))
+                .unwrap_or_else(|error| steps.give_up(error));
         } else {
             block_on(self.take_steps(&kept));
         }

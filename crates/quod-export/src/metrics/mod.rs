@@ -15,9 +15,10 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use compio::driver::ProactorBuilder;
 use compio::runtime::spawn;
 use compio::time::timeout;
-use quod_storage::event_loop;
+use quod_storage::run_event_loop;
 
 use crate::nbd::Observer;
 use crate::nbd::closing::Closing;
@@ -38,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the event loop cannot be set up.
 pub(crate) fn tell(listener: &Listener, observer: Observer, closing: &Closing) -> io::Result<()> {
-    event_loop(CLIENTS).build()?.block_on(async {
+    run_event_loop(CLIENTS, ProactorBuilder::new(), async {
         let page = Rc::new(Page::of(observer));
         // Each has a door of its own: of those who wait at the same one, only the last would hear.
         let desk = |_| Ok(spawn(receive(listener.watch()?, Rc::clone(&page))));
@@ -47,7 +48,7 @@ pub(crate) fn tell(listener: &Listener, observer: Observer, closing: &Closing) -
         // Ends them wherever they are.
         drop(desks);
         Ok(())
-    })
+    })?
 }
 
 /// Answers one client after another.

@@ -15,7 +15,7 @@ use async_channel::Receiver;
 use compio::driver::ProactorBuilder;
 use compio::runtime::spawn;
 use futures_lite::future::or;
-use quod_storage::{event_loop, ring_is_idle};
+use quod_storage::{ring_is_idle, run_event_loop};
 
 use super::clients::Clients;
 use super::closing::Closing;
@@ -55,8 +55,7 @@ impl EventLoop {
         // Twice what is ever wanted: a thread between two jobs still counts, and at the limit the loop would spin.
         driver.thread_pool_limit(2 * THREADS * offers.len().max(1));
         let tasks = crowd.most().saturating_mul(MAX_REQUESTS + TASKS_BESIDE);
-        let runtime = event_loop(tasks.clamp(MAX_REQUESTS, MOST_WOKEN)).with_proactor(driver).build()?;
-        runtime.block_on(async {
+        run_event_loop(tasks.clamp(MAX_REQUESTS, MOST_WOKEN), driver, async {
             let clients = Clients::new(at, &options, offers, crowd, Arc::clone(&closing));
             let _taking_in = spawn(Rc::clone(&clients).take_in(newcomers));
             let upkeep = (at == 0).then(|| spawn(Rc::clone(&clients).keep_up()));
@@ -74,7 +73,7 @@ impl EventLoop {
             }
             ring_is_idle().await;
             led.map(|()| cut)
-        })
+        })?
     }
 }
 
