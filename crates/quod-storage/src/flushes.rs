@@ -151,17 +151,18 @@ mod tests {
     use std::future::pending;
     use std::rc::Rc;
 
-    use compio::runtime::Runtime;
+    use compio::driver::ProactorBuilder;
     use futures_lite::future::{poll_once, yield_now};
 
     use super::*;
+    use crate::run_event_loop;
 
     fn failure() -> io::Result<()> {
         Err(io::Error::other("the disk is gone"))
     }
 
     fn on_a_loop<T>(test: impl Future<Output = T>) -> T {
-        Runtime::new().expect("an event loop").block_on(test)
+        run_event_loop(1, ProactorBuilder::new(), test).expect("an event loop")
     }
 
     #[test]

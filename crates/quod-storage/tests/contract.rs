@@ -1,17 +1,16 @@
 //! What every storage promises, held against files of all kinds and against memory alike.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use compio::runtime::Runtime;
+use compio::driver::ProactorBuilder;
 use futures_lite::future::block_on;
 use proptest::prelude::*;
 use quod_storage::{
     Access, Aio, Buffer, Buffers, Existing, ExtentKind, FileOpener, Held, LoopOpener, Memory, MemoryOpener,
-    Opener, PageCache, Storage,
+    Opener, PageCache, Storage, run_event_loop,
 };
 
 /// One of each: new, empty, and what runs its futures.
@@ -24,22 +23,21 @@ impl All {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = block_on(FileOpener.create(&directory.path().join("file"), Existing::Empty));
-        let memory = Run { storage: Memory::new(), runtime: None };
-        let file = Run { storage: file.expect("a new file"), runtime: None };
+        let memory = Run { storage: Memory::new(), on_a_loop: false };
+        let file = Run { storage: file.expect("a new file"), on_a_loop: false };
         let mut storages: Vec<(String, Box<dyn Bytes>)> =
             vec![("memory".into(), Box::new(memory)), ("file".into(), Box::new(file))];
-        let runtime = Rc::new(Runtime::new().expect("an event loop"));
         for aio in [Aio::Auto, Aio::Threads, Aio::IoUring] {
             for page_cache in [PageCache::Used, PageCache::Bypassed] {
                 let name = format!("{aio:?}, page cache {page_cache:?}");
                 let opener = LoopOpener { aio, page_cache };
                 let storage = block_on(opener.create(&directory.path().join(&name), Existing::Empty));
-                for runtime in [None, Some(Rc::clone(&runtime))] {
+                for on_a_loop in [false, true] {
                     let storage = storage.as_ref().expect("a new file").clone();
                     // The second begins where a law has left the first.
                     block_on(storage.set_len(0, Held::NOTHING)).expect("an empty file");
-                    let on = if runtime.is_some() { "on an event loop" } else { "by itself" };
-                    storages.push((format!("{name}, {on}"), Box::new(Run { storage, runtime })));
+                    let on = if on_a_loop { "on an event loop" } else { "by itself" };
+                    storages.push((format!("{name}, {on}"), Box::new(Run { storage, on_a_loop })));
                 }
             }
         }
@@ -57,17 +55,17 @@ fn everywhere(law: impl Fn(&dyn Bytes)) {
     }
 }
 
-/// A storage, and what runs its futures where that is not the caller.
+/// A storage, and whether its futures run on an event loop.
 struct Run<S> {
     storage: S,
-    runtime: Option<Rc<Runtime>>,
+    on_a_loop: bool,
 }
 
 impl<S> Run<S> {
     fn run<F: Future>(&self, future: F) -> F::Output {
-        match &self.runtime {
-            Some(runtime) => runtime.block_on(future),
-            None => block_on(future),
+        match self.on_a_loop {
+            true => run_event_loop(1, ProactorBuilder::new(), future).expect("an event loop"),
+            false => block_on(future),
         }
     }
 }
@@ -302,7 +300,7 @@ proptest! {
         let all = All::new();
         for (name, bytes) in &all.storages {
             bytes.set_len(0);
-            let memory = Run { storage: Memory::new(), runtime: None };
+            let memory = Run { storage: Memory::new(), on_a_loop: false };
             for change in &changes {
                 for bytes in [&**bytes, &memory] {
                     match *change {
@@ -329,7 +327,7 @@ proptest! {
 fn zeroes_take_time_by_what_is_there() {
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
-        let run = Run { storage: Memory::new(), runtime: None };
+        let run = Run { storage: Memory::new(), on_a_loop: false };
         let (memory, len): (&dyn Bytes, _) = (&run, i64::MAX as u64);
         memory.set_len(len);
         [0, len / 2, len - 4096].iter().for_each(|at| memory.write(*at, &[&[1; 4096]]).unwrap());
@@ -349,8 +347,8 @@ fn clones_are_one_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let name = directory.path().join("file");
     fn check<S: Storage + Clone>(storage: S) {
-        Run { storage: storage.clone(), runtime: None }.write(0, &[b"file"]).unwrap();
-        assert_eq!(Run { storage, runtime: None }.read(0, &[4]).unwrap(), b"file");
+        Run { storage: storage.clone(), on_a_loop: false }.write(0, &[b"file"]).unwrap();
+        assert_eq!(Run { storage, on_a_loop: false }.read(0, &[4]).unwrap(), b"file");
     }
     check(Memory::new());
     check(block_on(FileOpener.create(&name, Existing::Empty)).expect("a file"));
@@ -360,7 +358,7 @@ fn clones_are_one_file() {
 #[test]
 fn names_in_memory_behave_as_names_of_files() {
     let opener = MemoryOpener::new();
-    let on = |storage| Run { storage, runtime: None };
+    let on = |storage| Run { storage, on_a_loop: false };
     let [one, two] = ["one", "two"].map(PathBuf::from);
     assert_eq!(block_on(opener.open(&one, Access::Read)).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     on(block_on(opener.create(&one, Existing::Empty)).unwrap()).write(0, &[b"bytes"]).unwrap();

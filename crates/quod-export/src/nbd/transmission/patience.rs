@@ -65,16 +65,17 @@ impl<'a> Patience<'a> {
 mod tests {
     use super::super::budget::{MAX_BYTES, Pool};
     use super::*;
-    use compio::runtime::Runtime;
+    use compio::driver::ProactorBuilder;
     use compio::time::sleep;
     use futures_lite::future::poll_once;
+    use quod_storage::run_event_loop;
 
     const STALL: Duration = Duration::from_millis(200);
     const BYTES: usize = 100_000;
 
     /// A client that moves a byte every few milliseconds; how many before it is cut, if it is within so many.
     fn trickle(others_wait: bool, most: usize) -> Option<usize> {
-        Runtime::new().expect("a runtime").block_on(async {
+        let client = async {
             let pool = Pool::new(0, STALL);
             let (slow, other) = (Share::of(&pool), Share::of(&pool));
             let _held = slow.try_admit(MAX_BYTES).expect("the pool is full");
@@ -95,7 +96,8 @@ mod tests {
                 }
             }
             None
-        })
+        };
+        run_event_loop(1, ProactorBuilder::new(), client).expect("an event loop")
     }
 
     #[test]
