@@ -2,7 +2,8 @@
 //!
 //! Role: [`Storage`] is all that the engine asks of a file: vectored reads and writes of owned, aligned
 //! [`Buffer`]s, flush, length, holes. [`FileStorage`] is a local file by blocking system calls, [`LoopFile`] one for event
-//! loops, [`Memory`] keeps the bytes in memory. [`AnyRange`] takes any range where a storage takes whole blocks.
+//! loops, such as [`run_event_loop`]'s, [`Memory`] keeps the bytes in memory. [`AnyRange`] takes any range where a storage takes
+//! whole blocks.
 //!
 //! Invariant: an operation owns its buffers and its [`Held`] until the kernel is done with them, also when the
 //! future that asked for it was dropped.
