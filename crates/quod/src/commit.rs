@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use quod_storage::{Buffer, Buffers, Held, Storage};
 
-use crate::cache::{EntryRun, Kept, Pinned, Slice, SliceKey, TableLevel};
+use crate::cache::{EntryRun, Kept, Pinned, SliceKey, TableLevel, Updates};
 use crate::error::{Error, Result};
 use crate::flush::Flusher;
 use crate::geometry::{ENTRY, SECTOR};
@@ -68,7 +68,7 @@ impl<S: Storage> Top<'_, S> {
         let held = Held::new(Arc::new((held.clone(), turn)));
         loop {
             let l1 = self.qed.l1_slice(self.storage, at).await?;
-            if l1.updates.unsettled() {
+            if l1.waiting(Updates::unsettled) {
                 self.settle(&l1, &held).await?;
                 continue;
             }
@@ -147,7 +147,7 @@ impl<S: Storage> Top<'_, S> {
         let (index, entry) = (geometry.l1_index(at), geometry.l1_slice(at).entry);
         let l1 = self.qed.l1_slice(self.storage, at).await?;
         // In this order: what is settled between the two is published by then.
-        if !l1.updates.unsettled() && l1.entry(entry) == L2Entry::Unallocated.encode() {
+        if !l1.waiting(Updates::unsettled) && l1.entry(entry) == L2Entry::Unallocated.encode() {
             return Ok(());
         }
         let permit = self.writer.need_check.permit(self.storage, self.flusher).await?;
@@ -217,7 +217,7 @@ impl<S: Storage> Top<'_, S> {
         let slice = self.qed.cache.pin(SliceKey { level: TableLevel::L2, index: place.index })?;
         let covered = geometry.in_cluster(at) + len.min(geometry.left_in_slice(at));
         let entries = place.entry..place.entry + geometry.clusters_for(covered).0 as usize;
-        slice.updates.unsettled_in(&entries).then_some(slice)
+        slice.waiting(|updates| updates.unsettled_in(&entries)).then_some(slice)
     }
 
     /// Makes durable all that completed before the call.
@@ -245,10 +245,10 @@ impl<S: Storage> Top<'_, S> {
     }
 
     /// Under the slice's turn: all that waits and may go out goes to the file in one write, and readers see it.
-    async fn write_waiting(&self, slice: &Slice, flushed: FlushNumber, held: &Held) -> Result<()> {
+    async fn write_waiting(&self, slice: &Pinned, flushed: FlushNumber, held: &Held) -> Result<()> {
         self.flusher.check()?;
         let kept = &self.qed.cache.kept;
-        let attempt = slice.updates.attempt(flushed);
+        let attempt = slice.waiting(|updates| updates.attempt(flushed));
         if attempt.runs.is_empty() {
             kept.let_go(slice);
             return Ok(());
@@ -269,7 +269,7 @@ impl<S: Storage> Top<'_, S> {
     }
 
     /// Where what a run of the slice's entries names ends in the file.
-    fn end_of_named(&self, slice: &Slice, run: &EntryRun) -> u64 {
+    fn end_of_named(&self, slice: &Pinned, run: &EntryRun) -> u64 {
         let geometry = &self.qed.geometry;
         let last = run.entries().last().map_or(L2Entry::Unallocated, |(_, value)| L2Entry::decode(value));
         match (slice.key().level, last) {
@@ -281,7 +281,7 @@ impl<S: Storage> Top<'_, S> {
 }
 
 /// The smallest whole sectors of the slice that hold the runs: what the file has there, and the runs over it.
-fn compose(slice: &Slice, runs: &[EntryRun]) -> (u64, Buffer) {
+fn compose(slice: &Pinned, runs: &[EntryRun]) -> (u64, Buffer) {
     let unit = (SECTOR / ENTRY) as usize;
     let start = runs.iter().map(|run| run.start).min().unwrap_or(0) / unit * unit;
     let end = runs.iter().map(|run| run.start + run.count).max().unwrap_or(0).next_multiple_of(unit);

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use quod_storage::{Held, Storage};
 
-use crate::cache::{Amount, EntryRun, Pinned, Promise, SliceKey, TableLevel};
+use crate::cache::{Amount, EntryRun, Pinned, Promise, SliceKey, TableLevel, Updates};
 use crate::commit::Top;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::SLICE_ENTRIES_BITS;
@@ -86,7 +86,7 @@ impl<S: Storage> Top<'_, S> {
         let mut short = None;
         self.write_unlinked(&held, &mut short).await?;
         let slices = self.qed.cache.kept.all();
-        let waits_for = slices.iter().map(|slice| slice.updates.waits_for()).max();
+        let waits_for = slices.iter().map(|slice| slice.waiting(Updates::waits_for)).max();
         if waits_for > Some(self.flusher.done()) {
             self.flusher.flush(self.storage, &held).await?;
         }
@@ -107,14 +107,14 @@ impl<S: Storage> Top<'_, S> {
         let kept = &self.qed.cache.kept;
         for l1 in kept.among(keys(TableLevel::L1, 0..=u64::MAX)) {
             let first = l1.key().index << SLICE_ENTRIES_BITS;
-            for (place, _) in l1.updates.unattempted() {
+            for (place, _) in l1.waiting(Updates::unattempted) {
                 let slices = self.qed.geometry.slices_of_table(first + place as u64);
                 let mut is_whole = true;
                 for slice in kept.among(keys(TableLevel::L2, slices)) {
                     is_whole &= fits(self.write_slice(&slice, FlushNumber::ALL, held).await, short)?;
                 }
                 let after = if is_whole { self.flusher.owed() } else { FlushNumber::ALL };
-                l1.updates.wait_for(place, after);
+                l1.waiting(|updates| updates.wait_for(place, after));
             }
         }
         Ok(())

@@ -33,8 +33,7 @@ pub(crate) struct Mapping {
     pub(crate) len: u64,
 }
 
-/// Memory that slices are read into where that of one that went cannot be had or has to be waited for, kept for the next: fresh
-/// memory has to be cleared.
+/// Memory that slices are read into where that has to be waited for, kept for the next: fresh memory has to be cleared.
 #[derive(Default)]
 pub(crate) struct Spares(Mutex<Vec<Buffer>>);
 
@@ -96,24 +95,19 @@ impl Qed {
         if !self.valid().holds(table, self.geometry.table_clusters()) {
             return None;
         }
-        let slice = match self.cache.begin_load_now(SliceKey { level: TableLevel::L2, index: l2.index })? {
-            Begin::Resident(slice) => slice,
-            Begin::Wait(_) => return None,
+        let key = SliceKey { level: TableLevel::L2, index: l2.index };
+        match self.cache.begin_load_now(key)? {
+            Begin::Resident(slice) => slice.look(|slice| self.map(slice, at, len)).ok(),
+            Begin::Wait(_) => None,
             Begin::Load(load) => {
-                let place = table.plus(l2.in_table);
-                let read = |into: &mut [u8]| matches!(storage.read_now(place.0, into), Some(Ok(())));
-                match load.commit_read(place, SLICE_BYTES as usize, read) {
-                    Ok(slice) => slice?,
-                    Err(load) => {
-                        let mut bytes = self.spares.take();
-                        let slice = read(&mut bytes).then(|| load.commit(place, &bytes));
-                        self.spares.put(bytes);
-                        slice?
-                    }
+                let (place, mut bytes) = (table.plus(l2.in_table), [0; SLICE_BYTES as usize]);
+                storage.read_now(place.0, &mut bytes)?.ok()?;
+                match load.commit_read(place, &bytes) {
+                    Ok(()) => self.map(&Slice::read(key, place, &bytes), at, len).ok(),
+                    Err(first) => first.look(|slice| self.map(slice, at, len)).ok(),
                 }
             }
-        };
-        self.map(&slice, at, len).ok()
+        }
     }
 
     /// What L1 says where it has no table.
@@ -169,7 +163,7 @@ impl Qed {
             return mapping;
         }
         match self.l2_slice(storage, at).await? {
-            Some(slice) => self.map(&slice, at, len),
+            Some(slice) => slice.look(|slice| self.map(slice, at, len)),
             None => Ok(self.no_table(at, len)),
         }
     }
@@ -238,7 +232,7 @@ impl Qed {
     }
 
     /// Reads the run that begins at `at` off a slice.
-    fn map(&self, slice: &Slice, at: GuestOffset, len: u64) -> Result<Mapping> {
+    fn map(&self, slice: &Slice<'_>, at: GuestOffset, len: u64) -> Result<Mapping> {
         let geometry = &self.geometry;
         let index = geometry.l2_slice(at).entry;
         let inside = geometry.in_cluster(at);

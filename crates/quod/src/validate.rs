@@ -9,7 +9,7 @@
 
 use quod_storage::{Buffer, Storage};
 
-use crate::cache::{Slice, SliceKey, TableLevel};
+use crate::cache::{Pinned, SliceKey, TableLevel, Updates};
 use crate::check;
 use crate::error::{Error, Result};
 use crate::geometry::{ENTRY, SLICE_ENTRIES_BITS};
@@ -39,7 +39,7 @@ impl<S: Storage> Image<S> {
             qed.cache.validate();
             assert_eq!(qed.cache.loads(), 0, "a slice is being loaded, and no request is there to do it");
             if self.is_writable() {
-                for slice in qed.cache.resident() {
+                for (slice, _) in qed.cache.resident() {
                     let place = qed.validate_place(self.storage(depth), &slice).await;
                     layer.blame(place)?;
                     layer.blame(slice.validate(self.storage(depth)).await)?;
@@ -71,7 +71,7 @@ impl<S: Storage> Image<S> {
 
 impl Qed {
     /// A slice lies where L1, as requests see it, says that its table is.
-    async fn validate_place<S: Storage>(&self, storage: &S, slice: &Slice) -> Result<()> {
+    async fn validate_place<S: Storage>(&self, storage: &S, slice: &Pinned) -> Result<()> {
         let SliceKey { level, index } = slice.key();
         let first = self.geometry.bytes_of(ClusterCount(index << SLICE_ENTRIES_BITS));
         let table = match level {
@@ -80,9 +80,9 @@ impl Qed {
                 let at = GuestOffset(first);
                 let place = self.geometry.l1_slice(at);
                 let key = SliceKey { level: TableLevel::L1, index: place.index };
-                let seen = self.cache.resident().into_iter().find(|slice| slice.key() == key);
+                let seen = self.cache.resident().into_iter().find(|(slice, _)| slice.key() == key);
                 let raw = match seen {
-                    Some(slice) => slice.entry(place.entry),
+                    Some((slice, _)) => slice.entry(place.entry),
                     None => {
                         read_entry(storage, self.l1_table.plus(ENTRY * self.geometry.l1_index(at))).await?
                     }
@@ -99,7 +99,7 @@ impl Qed {
     }
 }
 
-impl Slice {
+impl Pinned {
     /// What the file is taken to have it has, but for entries that a failed or dropped write may have brought there.
     async fn validate<S: Storage>(&self, storage: &S) -> Result<()> {
         let bytes = Buffer::zeroed(self.len() * ENTRY as usize);
@@ -107,7 +107,7 @@ impl Slice {
         let bytes = read.map_err(|source| unreadable(self.at(), source))?.into_single();
         for ((index, in_file), taken) in entries(&bytes).enumerate().zip(self.in_file(0..self.len())) {
             assert!(
-                in_file == taken || self.updates.may_have_brought(index, in_file),
+                in_file == taken || self.waiting(|updates| updates.may_have_brought(index, in_file)),
                 "entry {index} of {self:?} is taken for {taken:#x}, and the file has {in_file:#x}"
             );
         }
@@ -121,14 +121,17 @@ impl QedWriter {
         assert!(self.clusters.is_free() && self.tables.is_free(), "a range is held, and no request is there");
         assert!(self.need_check.is_free(), "a permit to update metadata is out, and no request is there");
         let kept = qed.cache.kept.all();
-        for slice in qed.cache.resident() {
-            let known = kept.iter().any(|known| std::ptr::eq(&**known, &*slice));
-            assert_eq!(known, slice.updates.owes(), "whether {slice:?} is kept");
-            assert!(known || !slice.is_pinned(), "{slice:?} is pinned, and no request is there to use it");
-            assert!(known || slice.updates.is_empty(), "{slice:?} has updates that nobody will write");
+        for (slice, is_pinned) in qed.cache.resident() {
+            let known = kept.iter().any(|known| known.is(&slice));
+            assert_eq!(known, slice.waiting(Updates::owes), "whether {slice:?} is kept");
+            assert!(known || !is_pinned, "{slice:?} is pinned, and no request is there to use it");
+            assert!(
+                known || slice.waiting(Updates::is_empty),
+                "{slice:?} has updates that nobody will write"
+            );
         }
-        assert_eq!(kept.iter().filter(|slice| slice.is_evicted()).count(), 0, "kept, and evicted");
-        self.pending.validate(kept.iter().map(|slice| slice.updates.promised()));
+        assert_eq!(kept.iter().filter(|slice| slice.is_orphaned()).count(), 0, "kept, and evicted");
+        self.pending.validate(kept.iter().map(|slice| slice.waiting(Updates::promised)));
     }
 }
 

@@ -23,12 +23,14 @@ fn cache_of(budget: usize) -> (Arc<SlicePool>, TableCache) {
     (pool, cache)
 }
 
-/// How a slice's entries lie: all in a row, in a few pieces, no two of them together.
-const RUNS: [u64; 3] = [1, 16, 512];
+/// How a slice's entries lie: all in a row, in a few pieces, no two of them together; and then in no place of a file.
+const RUNS: [u64; 4] = [1, 16, 512, ODD];
+const ODD: u64 = 513;
 
 fn entry(runs: u64, place: u64) -> u64 {
-    let run = place * runs / 512;
-    run * run * run * 1000 + place
+    let run = place * runs.min(512) / 512;
+    let entry = (run * run * 1000 + place) << 16;
+    if runs == ODD { entry | 2 } else { entry }
 }
 
 fn bytes(runs: u64) -> Vec<u8> {
@@ -60,7 +62,7 @@ fn a_hit_allocates_nothing() {
 
 #[test]
 fn a_miss_takes_the_memory_of_the_slice_that_goes() {
-    for (runs, slices) in [(1, 5 * SLICES), (512, SLICES)] {
+    for (runs, slices) in [(1, 20 * SLICES), (512, SLICES)] {
         let (_pool, cache) = cache_of(1 << 20);
         let bytes = bytes(runs);
         let load = |index| {
@@ -113,10 +115,13 @@ fn held_and_counted(fill: impl FnOnce(&Arc<SlicePool>, &TableCache)) -> (u64, u6
     (held.bytes_current as u64 + size_of::<TableCache>() as u64, counted)
 }
 
+/// Memory for slices is taken a hundredth of the budget at a time.
+const AT_A_TIME: u64 = (8 << 20) / 100;
+
 #[test]
 fn the_bytes_counted_are_the_bytes_held() {
     for (runs, slices) in
-        RUNS.into_iter().flat_map(|runs| [10, SLICES, 50 * SLICES].map(|slices| (runs, slices)))
+        RUNS.into_iter().flat_map(|runs| [10, SLICES, 30 * SLICES].map(|slices| (runs, slices)))
     {
         for unpack in [false, true] {
             let (held, counted) = held_and_counted(|_, cache| {
@@ -126,31 +131,27 @@ fn the_bytes_counted_are_the_bytes_held() {
                     some.for_each(|slice| cache.unpack(&slice));
                 }
             });
-            // What an allocator adds is counted, and not seen here: of a packed slice a quarter.
-            let most = if unpack || runs == 512 { held * 21 / 20 } else { held * 4 / 3 };
+            // What the queues of the policy may take is counted.
             let told = format!("{slices}, {runs}, {unpack}: {counted} counted, {held} held");
-            assert!(held <= counted && counted < most, "{told}");
+            assert!(held <= counted + AT_A_TIME && counted < held * 5 / 4, "{told}");
         }
     }
 }
 
+/// Memory that slices had is for those that come, of whatever kind, and of whatever image.
 #[test]
-fn memory_that_many_packed_slices_needed_is_given_back() {
-    // Others come in their place.
-    for scattered in [500, 1000, 1500, 2000, 4000] {
-        let (held, counted) = held_and_counted(|_, cache| {
-            (0..60 * SLICES).for_each(|index| drop(read_in(cache, index, 1)));
-            (0..scattered).for_each(|index| drop(read_in(cache, 60 * SLICES + index, 512)));
+fn memory_that_is_taken_once_serves_again() {
+    for kinds in [[1, 512], [512, 1], [1, ODD], [16, 512], [512, 16]] {
+        let (held, counted) = held_and_counted(|pool, cache| {
+            for (which, runs) in (0..).zip(kinds.into_iter().cycle().take(4)) {
+                let other = TableCache::new(pool);
+                let slices = || which * 100 * SLICES..(which * 100 + 20) * SLICES;
+                slices().for_each(|index| drop(read_in(cache, index, runs)));
+                slices().for_each(|index| drop(read_in(&other, index, runs)));
+            }
         });
-        // The map of those that went may have twice the room that it needs.
-        assert!(held <= counted * 51 / 50, "{scattered}: {counted} counted, {held} held");
+        assert!(held < (8 << 20) * 5 / 4, "{kinds:?}: {counted} counted, {held} held");
     }
-    // Their image goes, and another stays.
-    let (held, counted) = held_and_counted(|pool, _| {
-        let other = TableCache::new(pool);
-        (0..60 * SLICES).for_each(|index| drop(read_in(&other, index, 1)));
-    });
-    assert!(counted < 1 << 20 && held < counted + 4096, "{counted} counted, {held} held");
 }
 
 #[test]

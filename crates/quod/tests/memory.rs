@@ -134,7 +134,7 @@ fn a_walk_over_many_tables_stays_within_the_budget_of_the_cache() {
         |directory| {
             let mut options = options(Access::Read);
             // Their slices are packed, of which so much holds a third.
-            options.cache = CacheBudget::Own(1 << 16);
+            options.cache = CacheBudget::Own(1 << 15);
             let image =
                 block_on(quod::Image::open(&FileOpener, &directory.join(DISK), &options)).expect("it opens");
             for i in 0..500 {
@@ -142,7 +142,7 @@ fn a_walk_over_many_tables_stays_within_the_budget_of_the_cache() {
                 assert_same(&back, &[i as u8; 512], "a block");
             }
             let stats = image.cache_stats();
-            assert!(stats.bytes <= 1 << 16 && stats.evictions > 200, "{stats:?}");
+            assert!(stats.bytes <= 1 << 15 && stats.evictions > 200, "{stats:?}");
         },
     );
 }

@@ -1,23 +1,26 @@
 //! Our table cache, as benches make it and load it.
 
-use quod::cache::{Begin, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLevel};
+use quod::cache::{Begin, Pinned, SliceKey, SlicePool, TableCache, TableLevel};
 use quod::units::FileOffset;
 
 /// Entries of a slice: 4 KiB.
 pub(crate) const ENTRIES: u64 = 512;
 
+/// Bytes of a cluster.
+const CLUSTER: u64 = 64 << 10;
+
 /// A cache for so many slices of these bytes.
 pub(crate) fn cache(slices: usize, bytes: &[u8]) -> TableCache {
-    let for_slices = slices * Slice::new(key(0), FileOffset(0), bytes).bytes();
-    let mut budget = for_slices;
-    // With what it takes that is no slice, which grows with the budget.
+    let mut budget = 0;
+    // What it takes with them, and what it takes without, which grows with the budget.
     loop {
-        let pool = SlicePool::new(budget);
-        let cache = TableCache::new(&pool);
-        if pool.bytes() + for_slices <= budget {
-            return cache;
+        let cache = TableCache::new(&SlicePool::new(budget));
+        (0..slices as u64).for_each(|index| drop(load(&cache, index, bytes)));
+        let all_are_here = (0..slices as u64).all(|index| find(&cache, index).is_some());
+        if all_are_here {
+            return TableCache::new(&SlicePool::new(budget));
         }
-        budget = pool.bytes() + for_slices;
+        budget += bytes.len() / 16;
     }
 }
 
@@ -36,12 +39,12 @@ pub(crate) fn load(cache: &TableCache, index: u64, bytes: &[u8]) -> Option<Pinne
 
 /// A slice's bytes of which no three entries rise evenly.
 pub(crate) fn scattered() -> Vec<u8> {
-    (0..ENTRIES).flat_map(|entry| (entry * entry).to_le_bytes()).collect()
+    (0..ENTRIES).flat_map(|entry| (entry * entry * CLUSTER).to_le_bytes()).collect()
 }
 
 /// Those that rise evenly, and are packed.
 pub(crate) fn in_order() -> Vec<u8> {
-    (0..ENTRIES).flat_map(u64::to_le_bytes).collect()
+    (0..ENTRIES).flat_map(|entry| (entry * CLUSTER).to_le_bytes()).collect()
 }
 
 fn key(index: u64) -> SliceKey {

@@ -1,23 +1,21 @@
 //! Finds a slice by its key: an array of slots, each the head of a list of the few slices that share it.
 //!
-//! Role: what a hit reads through atomics. A slice's slot follows from its key by one multiplication, which spreads
-//! neighbours and strides alike; there are two to four times as many slots as slices are expected, so that a list is rarely
-//! longer than one. The array is sized by the budget, never by the image, and a hit costs the same whatever the geometry.
+//! Role: what a hit reads, without a lock and without a write. A slice's slot follows from its key by one multiplication, which
+//! spreads neighbours and strides alike; there are two to four times as many slots as slices are expected, so that a list is
+//! rarely longer than one. The array is sized by the budget, never by the image, and a hit costs the same whatever the geometry.
 //!
-//! Invariant: lists change only under the cache's structure lock, so that `insert` and `remove` never meet each other.
-//! A slice that has left still leads on to what followed it, so that a reader on its way through a list finds every
-//! slice that stays. One that is just coming it may miss: whoever misses looks again under the lock.
+//! Invariant: lists change only under the cache's structure lock. What is in a list leads a life (`slice.rs`); what has left
+//! leads none, or another one. Who finds a line that does neither begins anew, and gives up after a few times: whoever misses
+//! looks again under the lock, where every slice is found.
 //!
 //! Absent on purpose: a tree over the dense indices, made on demand level by level. Safe code that may prune a tree
-//! pays for every level what it pays for the slice itself (a hit cost 2 and 3 times this one at one and two
-//! levels), and a lone slice costs it a whole node.
+//! pays for every level what it pays for the slice itself, and a lone slice costs it a whole node.
 
-use std::sync::Arc;
-
-use super::slot::{Link, OwnedKey};
-use super::{Slice, TableLevel};
-use crate::sync::ArcSwapOption;
-use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use super::TableLevel;
+use super::arena::Arena;
+use super::entries::{NO_LINE, line_named, named};
+use super::slice::{Header, OwnedKey, Slice};
+use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// log2 of the fewest and of the most slots. Past the most, which a budget of 1 GiB has, lists grow longer.
 const SLOT_BITS: std::ops::RangeInclusive<u32> = 4..=21;
@@ -28,9 +26,12 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Multiples of it lie far apart, too: the slices of one image lie elsewhere than those of the next.
 const APART: u64 = 0xd134_2543_de82_ef95;
 
+/// A reader whose list changes under it begins anew so many times at most.
+const TRIES: usize = 4;
+
 /// All resident slices, by key.
 pub(super) struct Directory {
-    slots: Box<[Link]>,
+    slots: Box<[AtomicU32]>,
     slot_bits: u32,
     slices: AtomicUsize,
 }
@@ -41,85 +42,129 @@ impl Directory {
         let bits = u64::BITS - slices.saturating_sub(1).leading_zeros() + 1;
         let slot_bits = bits.clamp(*SLOT_BITS.start(), *SLOT_BITS.end());
         Directory {
-            slots: (0..1 << slot_bits).map(|_| ArcSwapOption::empty()).collect(),
+            slots: (0..1 << slot_bits).map(|_| AtomicU32::new(NO_LINE as u32)).collect(),
             slot_bits,
             slices: AtomicUsize::new(0),
         }
     }
 
     #[inline]
-    fn slot(&self, OwnedKey { image, key }: OwnedKey) -> &Link {
+    fn slot(&self, OwnedKey { image, key }: OwnedKey) -> &AtomicU32 {
         let number = key.index << 1 | u64::from(key.level == TableLevel::L1);
-        let slot = (number.wrapping_add((image as u64).wrapping_mul(APART))).wrapping_mul(SPREAD)
+        let slot = (number.wrapping_add(u64::from(image).wrapping_mul(APART))).wrapping_mul(SPREAD)
             >> (u64::BITS - self.slot_bits);
         &self.slots[slot as usize]
     }
 
-    /// Shows the slice of that key to `look`, when it is resident.
+    /// Shows the slice of that key to `look`. `None` when it is not resident, or comes or goes just now: then the entries that
+    /// `look` saw may have been any.
     #[inline]
-    pub(super) fn find<R>(&self, key: OwnedKey, look: impl FnOnce(&Arc<Slice>) -> R) -> Option<R> {
-        let mut here = self.slot(key).load();
-        loop {
-            let slice = here.as_ref()?;
-            if slice.owned_key() == key {
-                return Some(look(slice));
+    pub(super) fn find<R>(
+        &self,
+        arena: &Arena,
+        key: OwnedKey,
+        look: impl FnOnce(&Slice<'_>) -> R,
+    ) -> Option<R> {
+        'tries: for _ in 0..TRIES {
+            let mut link = line_named(u64::from(self.slot(key).load(Ordering::Acquire)));
+            while let Some(line) = link {
+                let Some(header) = Header::of(arena, line) else { continue 'tries };
+                let Some(life) = header.life() else { continue 'tries };
+                if header.is_of(key) {
+                    let slice = Slice::shown(key.key, header);
+                    if !header.leads(life) {
+                        continue 'tries;
+                    }
+                    let seen = look(&slice);
+                    return header.leads(life).then(|| {
+                        header.visit();
+                        seen
+                    });
+                }
+                link = header.next();
+                if !header.leads(life) {
+                    continue 'tries;
+                }
             }
-            let next = slice.next().load();
-            here = next;
+            return None;
         }
+        None
     }
 
-    /// Puts a slice in. Under the structure lock.
+    /// The slice of that key, when it is resident. Under the structure lock.
+    pub(super) fn look_up<'a>(&self, arena: &'a Arena, key: OwnedKey) -> Option<Header<'a>> {
+        self.list(arena, key).find(|header| header.is_of(key))
+    }
+
+    /// What shares the slot of a key. Under the structure lock.
+    fn list<'a>(&self, arena: &'a Arena, key: OwnedKey) -> impl Iterator<Item = Header<'a>> {
+        let first = line_named(u64::from(self.slot(key).load(Ordering::Relaxed)));
+        let first = first.map(|line| Header::there(arena, line));
+        std::iter::successors(first, move |header| header.next().map(|line| Header::there(arena, line)))
+    }
+
+    /// Puts a slice in, which begins that life. Under the structure lock.
     ///
     /// # Panics
     /// When there is one of that key.
-    pub(super) fn insert(&self, slice: Arc<Slice>) {
-        let taken = self.find(slice.owned_key(), |_| ()).is_some();
-        assert!(!taken, "a slice is evicted before another takes its place");
-        let slot = self.slot(slice.owned_key());
-        // A store costs a look at what every thread is reading, and most lists are empty.
-        if let Some(next) = slot.load_full() {
-            slice.next().store(Some(next));
-        }
-        slot.store(Some(slice));
-        self.slices.fetch_add(1, Relaxed);
+    pub(super) fn insert(&self, arena: &Arena, slice: Header<'_>, life: u64) {
+        let key = slice.owned_key();
+        assert!(self.look_up(arena, key).is_none(), "a slice is evicted before another takes its place");
+        let slot = self.slot(key);
+        slice.set_next(line_named(u64::from(slot.load(Ordering::Relaxed))));
+        slice.begin(life);
+        slot.store(named(slice.line) as u32, Ordering::Release);
+        self.count(self.len() + 1);
     }
 
-    /// Takes a slice out. Under the structure lock. What it was linked to it stays linked to, for readers that are
-    /// looking at it.
+    /// Takes a slice out, and ends its life. Under the structure lock.
     ///
     /// # Panics
-    /// When there is none of that key.
-    pub(super) fn remove(&self, key: OwnedKey) {
-        let mut before: Option<Arc<Slice>> = None;
-        loop {
-            let link = before.as_ref().map_or(self.slot(key), |slice| slice.next());
-            let here = link.load();
-            let here = here.as_ref().expect("only what is resident is removed");
-            if here.owned_key() == key {
-                link.store(here.next().load_full());
-                self.slices.fetch_sub(1, Relaxed);
-                return;
+    /// When it is not in.
+    pub(super) fn remove(&self, arena: &Arena, slice: Header<'_>) {
+        let key = slice.owned_key();
+        let before = self.list(arena, key).take_while(|header| header.line != slice.line).last();
+        match before {
+            Some(before) => {
+                assert_eq!(before.next(), Some(slice.line), "only what is resident is removed");
+                before.set_next(slice.next());
             }
-            before = Some(Arc::clone(here));
+            None => {
+                let slot = self.slot(key);
+                assert_eq!(
+                    u64::from(slot.load(Ordering::Relaxed)),
+                    named(slice.line),
+                    "only what is resident is removed"
+                );
+                slot.store(slice.next().map_or(NO_LINE, named) as u32, Ordering::Release);
+            }
         }
+        slice.end();
+        self.count(self.len() - 1);
     }
 
     /// Slices that are resident.
     pub(super) fn len(&self) -> usize {
-        self.slices.load(Relaxed)
+        self.slices.load(Ordering::Relaxed)
+    }
+
+    /// Under the structure lock, so that no two count.
+    fn count(&self, slices: usize) {
+        self.slices.store(slices, Ordering::Relaxed);
     }
 
     #[cfg(test)]
     #[cfg(not(quod_shuttle))]
-    pub(super) fn longest_list(&self) -> usize {
-        let length =
-            |slot: &Link| std::iter::successors(slot.load_full(), |slice| slice.next().load_full()).count();
+    pub(super) fn longest_list(&self, arena: &Arena) -> usize {
+        let length = |slot: &AtomicU32| {
+            let first = line_named(u64::from(slot.load(Ordering::Relaxed)));
+            std::iter::successors(first, |line| Header::there(arena, *line).next()).count()
+        };
         self.slots.iter().map(length).max().unwrap_or(0)
     }
 
     /// Bytes of the array.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.len() * size_of::<Link>()
+        self.slots.len() * size_of::<AtomicU32>()
     }
 }

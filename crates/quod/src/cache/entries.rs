@@ -1,26 +1,27 @@
-//! The entries of a slice in memory: each for itself, or as the few runs that they are.
+//! The entries of a slice in memory: as the few runs that they are, as numbers of half the size, or as they are.
 //!
-//! Role: [`Entries`] holds what a table has. A disk that was filled in order, or that is empty in large parts, has tables
-//! whose neighbouring entries rise evenly or are alike: as *packed* runs a slice takes a seventeenth of the memory, a third at
-//! most, so that the budget holds so many times as many. Any value is kept as it is, also one that means nothing.
+//! Role: [`Shape`] says how they are kept, and [`entry`] reads one. A disk that was filled in order, or that is empty in large parts, has tables
+//! whose neighbouring entries rise evenly or are alike: as *runs* a slice takes a fortieth of the memory, a seventh at most. All
+//! others name clusters, in files of up to 8 TiB, and take half of it as *narrow* entries. So the budget holds two to forty times as
+//! many as it would *wide* ones. Any value is kept as it is, also one that means nothing.
 //!
-//! Invariants: packed entries do not change. Who wants to change one has them unpacked first (`TableCache::unpack`), once and
-//! for as long as the slice lives; readers may see the runs or the entries meanwhile, which are the same.
+//! Invariants: only wide entries change. Who wants to change one has them unpacked first (`TableCache::unpack`), once and
+//! for as long as the slice is here; it leads another life from then on (`slice.rs`).
 //!
-//! Absent on purpose: packing again what has changed: a slice that is loaded anew is packed if it can be.
+//! Absent on purpose: packing again what has changed: a slice that is loaded anew is packed if it can be. And a panic over what
+//! a reader sees that comes late: it finds words of others, and then that it came late.
 
 use std::ops::Range;
 
 use smallvec::SmallVec;
 use zerocopy::little_endian::U64;
 
-use crate::geometry::SLICE_BYTES;
-use crate::sync::OnceLock;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::bytes_of;
-use crate::table;
+use super::arena::{Arena, Frame, Ledger, Line};
+use crate::geometry::{MIN_CLUSTER_SIZE, SLICE_BYTES};
+use crate::sync::Word;
+use crate::sync::atomic::{Ordering, fence};
 
-/// Packed are entries of which a run has so many at least, in the mean: what is packed takes a third of the memory at most.
+/// Runs are kept that have so many entries at least, in the mean: they take a seventh of the memory at most.
 const ENTRIES_A_RUN: usize = 32;
 
 /// So many runs may have fewer entries before it is found that they are too many: scattered entries are given up soon.
@@ -29,34 +30,30 @@ const SHORT_RUNS: usize = 4;
 /// So many entries of a run that goes on are looked at together.
 const BLOCK: usize = 16;
 
-/// Bytes that an allocator adds to a piece of memory, about.
-const TO_A_PIECE: usize = 16;
+/// Runs of a line.
+const RUNS_A_LINE: usize = 2;
 
-/// The entries of a slice.
-pub(super) enum Entries {
-    Each(Box<[AtomicU64]>),
-    Packed(Box<Packed>),
-}
+// Words of a line of runs. The first is that of a slice's life, which it does not lead: for who comes late.
+/// Which line follows, and above that where each run begins.
+const NEXT: usize = 1;
+const NEXT_BITS: u32 = 32;
+const FIRST_RUN: usize = 2;
 
-/// Entries in runs.
-pub(super) struct Packed {
-    runs: Runs,
-    count: usize,
-    /// Each entry for itself, once one is to change.
-    each: OnceLock<Box<[AtomicU64]>>,
-}
+/// Bits that tell where a run begins; all set, there is none.
+const START_BITS: u32 = 16;
+const NO_START: u64 = (1 << START_BITS) - 1;
 
 /// In the order of their places, and without a gap.
-type Runs = SmallVec<[Run; 1]>;
+type Runs = SmallVec<[Run; SLICE_BYTES as usize / 8 / ENTRIES_A_RUN]>;
 
 /// Entries that rise by the same amount from one to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
+pub(super) struct Run {
     /// Place of the first one.
     start: usize,
-    first: u64,
+    pub(super) first: u64,
     /// Modulo 2 to the 64th, as all sums here: whatever the file says.
-    stride: u64,
+    pub(super) stride: u64,
 }
 
 impl Run {
@@ -79,7 +76,7 @@ impl Run {
 
     #[inline]
     fn entry(&self, place: usize) -> u64 {
-        self.first.wrapping_add(((place - self.start) as u64).wrapping_mul(self.stride))
+        self.first.wrapping_add((place.wrapping_sub(self.start) as u64).wrapping_mul(self.stride))
     }
 }
 
@@ -89,163 +86,199 @@ fn rise_by(stride: u64, entries: &[U64]) -> bool {
     entries.windows(2).fold(0, |all, two| all | off(two)) == 0
 }
 
-impl Packed {
-    /// The entries as runs, if those are few.
-    fn of(bytes: &[u8]) -> Option<Self> {
-        let entries = table::in_place(bytes);
-        let count = entries.len();
-        // Of a slice that is not packed in the end no memory is asked for.
-        let mut runs = SmallVec::<[Run; SLICE_BYTES as usize / 8 / ENTRIES_A_RUN]>::new();
-        let mut start = 0;
-        while start < count {
-            if runs.len() >= (count / ENTRIES_A_RUN).min(start / ENTRIES_A_RUN + SHORT_RUNS) {
-                return None;
+/// Entries as runs, if those are few.
+pub(super) fn runs_of(entries: &[U64]) -> Option<Runs> {
+    let count = entries.len();
+    let mut runs = Runs::new();
+    let mut start = 0;
+    while start < count {
+        if runs.len() >= (count / ENTRIES_A_RUN).min(start / ENTRIES_A_RUN + SHORT_RUNS) {
+            return None;
+        }
+        let (run, end) = Run::longest(entries, start);
+        runs.push(run);
+        start = end;
+    }
+    // Where a run begins has so many bits.
+    (count < NO_START as usize).then_some(runs)
+}
+
+/// Lines that so many runs take.
+pub(super) fn lines_for(runs: &[Run]) -> usize {
+    runs.len().div_ceil(RUNS_A_LINE)
+}
+
+/// Bits that entries may have which name clusters of a file of up to 8 TiB, or say that there are zeroes.
+const NARROW: u64 = ((1 << 31) - 1) << CLUSTER_BITS | 1;
+
+/// log2 of the smallest cluster.
+const CLUSTER_BITS: u32 = MIN_CLUSTER_SIZE.ilog2();
+
+#[inline]
+fn narrow(entry: u64) -> u64 {
+    entry >> CLUSTER_BITS | (entry & 1) << 31
+}
+
+#[inline]
+fn widened(narrow: u64) -> u64 {
+    (narrow & !(1 << 31)) << CLUSTER_BITS | narrow >> 31
+}
+
+/// Puts words into a frame that nobody looks at, but for who comes late.
+pub(super) fn fill<'a>(places: impl IntoIterator<Item = &'a Word>, words: impl IntoIterator<Item = u64>) {
+    // Who reads a word of these sees what was done before to tell that the frame is another's.
+    fence(Ordering::Release);
+    for (place, word) in places.into_iter().zip(words) {
+        place.store(word, Ordering::Relaxed);
+    }
+}
+
+/// Puts entries into a frame as they are.
+pub(super) fn fill_wide(frame: &[Word], entries: &[U64]) {
+    fill(frame, entries.iter().map(|entry| entry.get()));
+}
+
+/// Puts entries into a frame, two in a word, and tells whether they can be kept so. The frame has to have room for them.
+pub(super) fn fill_narrow(frame: &[Word], entries: &[U64]) -> bool {
+    // Where none says that there are zeroes it takes fewer steps, and it is most of what a miss does that is no read.
+    let all = fill_pairs(frame, entries, |one, two| one >> CLUSTER_BITS | two << (32 - CLUSTER_BITS));
+    let all = if all & 1 == 0 {
+        all
+    } else {
+        fill_pairs(frame, entries, |one, two| narrow(one) | narrow(two) << 32)
+    };
+    all & !NARROW == 0
+}
+
+/// Bits that entries have; of all where they are narrow.
+#[inline]
+fn fill_pairs(frame: &[Word], entries: &[U64], pair: impl Fn(u64, u64) -> u64) -> u64 {
+    const WORDS: usize = 8;
+    let (blocks, rest) = entries.as_chunks::<{ 2 * WORDS }>();
+    let (places, places_of_rest) = frame.split_at(WORDS * blocks.len());
+    let mut all = 0;
+    let mut pair = |one: U64, two: U64| {
+        all |= one.get() | two.get();
+        pair(one.get(), two.get())
+    };
+    // As in `fill`, in steps that are known to be whole.
+    fence(Ordering::Release);
+    for (places, block) in places.as_chunks::<WORDS>().0.iter().zip(blocks) {
+        for (which, place) in places.iter().enumerate() {
+            place.store(pair(block[2 * which], block[2 * which + 1]), Ordering::Relaxed);
+        }
+    }
+    fill(places_of_rest, rest.chunks(2).map(|two| pair(two[0], two.get(1).copied().unwrap_or_default())));
+    all
+}
+
+/// Puts runs into lines of their own; the first of them.
+pub(super) fn write_runs(arena: &Arena, ledger: &mut Ledger, runs: &[Run]) -> Line {
+    let mut next = NO_LINE;
+    // From the last on: each names the one that follows.
+    for runs in runs.chunks(RUNS_A_LINE).rev() {
+        let line = ledger.take_line(arena);
+        let (words, _) = arena.line(line).expect("a line that was taken");
+        fence(Ordering::Release);
+        let start = |which: usize| runs.get(which).map_or(NO_START, |run| run.start as u64);
+        let starts = start(1) << START_BITS | start(0);
+        words[NEXT].store(starts << NEXT_BITS | next, Ordering::Relaxed);
+        for (run, words) in runs.iter().zip(words[FIRST_RUN..].chunks_exact(2)) {
+            words[0].store(run.first, Ordering::Relaxed);
+            words[1].store(run.stride, Ordering::Relaxed);
+        }
+        next = named(line);
+    }
+    line_named(next).expect("some runs")
+}
+
+/// Lines of runs, from the first on.
+pub(super) fn run_lines(arena: &Arena, first: Line) -> impl Iterator<Item = Line> + '_ {
+    std::iter::successors(Some(first), |line| {
+        let next = arena.line(*line)?.0[NEXT].load(Ordering::Relaxed);
+        line_named(next & ((1 << NEXT_BITS) - 1))
+    })
+}
+
+/// How a word names no line.
+pub(super) const NO_LINE: u64 = 0;
+
+/// How a word names a line.
+pub(super) fn named(Line(line): Line) -> u64 {
+    u64::from(line) + 1
+}
+
+/// The line that a word names.
+#[inline]
+pub(super) fn line_named(word: u64) -> Option<Line> {
+    word.checked_sub(1).map(|line| Line(line as u32))
+}
+
+/// How the entries of a slice are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Even { first: u64, stride: u64 },
+    Runs(Line),
+    Narrow(Frame),
+    Wide(Frame, Option<Frame>),
+}
+
+/// What readers see of an entry, one of so many.
+#[inline]
+pub(super) fn entry(arena: &Arena, shape: Shape, count: usize, place: usize) -> Option<u64> {
+    // What comes late may say any count.
+    let count = count.min(2 * arena.frame_words());
+    if place >= count {
+        return None;
+    }
+    match shape {
+        Shape::Even { first, stride } => Some(Run { start: 0, first, stride }.entry(place)),
+        Shape::Runs(first) => entry_of_runs(arena, first, count, place),
+        Shape::Narrow(frame) => {
+            let pair = arena.frame(frame).get(place / 2)?.load(Ordering::Relaxed);
+            Some(widened(pair >> (place % 2 * 32) & u64::from(u32::MAX)))
+        }
+        Shape::Wide(frame, more) => Some(word_of_wide(arena, frame, more, place)?.load(Ordering::Acquire)),
+    }
+}
+
+/// What readers see of some entries, of which there are so many.
+pub(super) fn copy(arena: &Arena, shape: Shape, places: Range<usize>) -> Option<Vec<u64>> {
+    let Shape::Wide(frame, more) = shape else {
+        let count = places.end;
+        return places.map(|place| entry(arena, shape, count, place)).collect();
+    };
+    let (one, two) = (arena.frame(frame), more.map_or_else(Default::default, |more| arena.frame(more)));
+    let middle = one.len();
+    let ones = one.get(places.start.min(middle)..places.end.min(middle))?;
+    let twos = two.get(places.start.saturating_sub(middle)..places.end.saturating_sub(middle))?;
+    Some(ones.iter().chain(twos).map(|word| word.load(Ordering::Acquire)).collect())
+}
+
+/// The word of a wide entry.
+#[inline]
+pub(super) fn word_of_wide(arena: &Arena, frame: Frame, more: Option<Frame>, place: usize) -> Option<&Word> {
+    let words = arena.frame_words();
+    if place < words { arena.frame(frame).get(place) } else { arena.frame(more?).get(place - words) }
+}
+
+fn entry_of_runs(arena: &Arena, first: Line, count: usize, place: usize) -> Option<u64> {
+    let mut found = None;
+    // Who comes late may be led round and round.
+    for line in run_lines(arena, first).take(count / ENTRIES_A_RUN / RUNS_A_LINE + 1) {
+        let (words, _) = arena.line(line)?;
+        let mut starts = words[NEXT].load(Ordering::Relaxed) >> NEXT_BITS;
+        for words in words[FIRST_RUN..].chunks_exact(2).take(RUNS_A_LINE) {
+            let start = (starts & NO_START) as usize;
+            starts >>= START_BITS;
+            if start > place {
+                return found;
             }
-            let (run, end) = Run::longest(entries, start);
-            runs.push(run);
-            start = end;
-        }
-        Some(Packed { runs: Runs::from_slice(&runs), count, each: OnceLock::new() })
-    }
-
-    #[inline]
-    fn entry(&self, place: usize) -> u64 {
-        if let Some(each) = self.each.get() {
-            return each[place].load(Ordering::Acquire);
-        }
-        assert!(place < self.count, "there are {} entries", self.count);
-        let after = self.runs.partition_point(|run| run.start <= place);
-        self.runs[after - 1].entry(place)
-    }
-
-    fn unpacked(&self) -> Box<[AtomicU64]> {
-        let mut each = Vec::with_capacity(self.count);
-        let ends = self.runs.iter().skip(1).map(|run| run.start).chain([self.count]);
-        for (run, end) in self.runs.iter().zip(ends) {
-            each.extend((run.start..end).map(|place| AtomicU64::new(run.entry(place))));
-        }
-        each.into_boxed_slice()
-    }
-
-    fn bytes(&self) -> usize {
-        let runs = if self.runs.spilled() { self.runs.capacity() * size_of::<Run>() + TO_A_PIECE } else { 0 };
-        let each = self.each.get().map_or(0, |each| size_of_val(&**each) + TO_A_PIECE);
-        size_of::<Packed>() + TO_A_PIECE + runs + each
-    }
-}
-
-impl Entries {
-    /// Takes them out of the bytes of a table: whole entries.
-    ///
-    /// # Panics
-    /// When they are not.
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        match Packed::of(bytes) {
-            Some(packed) => Entries::Packed(Box::new(packed)),
-            None => Entries::Each(table::entries(bytes).map(AtomicU64::new).collect()),
+            let [first, stride] = [0, 1].map(|word| words[word].load(Ordering::Relaxed));
+            found = Some(Run { start, first, stride }.entry(place));
         }
     }
-
-    /// As [`of`](Entries::of), in the memory of these where that goes.
-    pub(super) fn renew(&mut self, bytes: &[u8]) {
-        match (Packed::of(bytes), &mut *self) {
-            (Some(packed), Entries::Packed(memory)) => **memory = packed,
-            (None, Entries::Each(memory)) if size_of_val(&**memory) == bytes.len() => fill(memory, bytes),
-            (Some(packed), Entries::Each(_)) => *self = Entries::Packed(Box::new(packed)),
-            (None, _) => *self = Entries::Each(table::entries(bytes).map(AtomicU64::new).collect()),
-        }
-    }
-
-    /// The memory of these for the bytes of a table of that length, which are the entries at once; [`pack`](Entries::pack) is to
-    /// follow. `None` where it cannot be had so: then there is [`renew`](Entries::renew).
-    pub(super) fn room(&mut self, length: usize) -> Option<&mut [u8]> {
-        match self {
-            Entries::Each(memory) => bytes_of(memory).filter(|bytes| bytes.len() == length),
-            Entries::Packed(_) => None,
-        }
-    }
-
-    /// Keeps as runs what was read into the [`room`](Entries::room), if those are few.
-    pub(super) fn pack(&mut self) {
-        if let Entries::Each(memory) = self
-            && let Some(packed) = bytes_of(memory).and_then(|bytes| Packed::of(bytes))
-        {
-            *self = Entries::Packed(Box::new(packed));
-        }
-    }
-
-    /// How many there are.
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Entries::Each(each) => each.len(),
-            Entries::Packed(packed) => packed.count,
-        }
-    }
-
-    /// What readers see of one.
-    ///
-    /// # Panics
-    /// When there are not so many.
-    #[inline]
-    pub(super) fn entry(&self, place: usize) -> u64 {
-        match self {
-            Entries::Each(each) => each[place].load(Ordering::Acquire),
-            Entries::Packed(packed) => packed.entry(place),
-        }
-    }
-
-    /// What readers see of some.
-    ///
-    /// # Panics
-    /// When there are not so many.
-    pub(super) fn copy(&self, places: Range<usize>) -> Vec<u64> {
-        match self.each() {
-            Some(each) => each[places].iter().map(|entry| entry.load(Ordering::Acquire)).collect(),
-            None => places.map(|place| self.entry(place)).collect(),
-        }
-    }
-
-    /// Each for itself, unless they are packed.
-    pub(super) fn each(&self) -> Option<&[AtomicU64]> {
-        match self {
-            Entries::Each(each) => Some(each),
-            Entries::Packed(packed) => packed.each.get().map(|each| &**each),
-        }
-    }
-
-    /// Those that are packed each for itself, for [`unpack`](Entries::unpack).
-    pub(super) fn unpacked(&self) -> Option<Box<[AtomicU64]>> {
-        match self {
-            Entries::Packed(packed) if packed.each.get().is_none() => Some(packed.unpacked()),
-            Entries::Packed(_) | Entries::Each(_) => None,
-        }
-    }
-
-    /// Has these entries change from now on, which are the same; tells how many more bytes they take. `None` when others came
-    /// first.
-    pub(super) fn unpack(&self, each: Box<[AtomicU64]>) -> Option<usize> {
-        let Entries::Packed(packed) = self else { return None };
-        let bytes = size_of_val(&*each) + TO_A_PIECE;
-        packed.each.set(each).is_ok().then_some(bytes)
-    }
-
-    /// Bytes of memory that they take, beside these of their own.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Entries::Each(each) => size_of_val(&**each) + TO_A_PIECE,
-            Entries::Packed(packed) => packed.bytes(),
-        }
-    }
-}
-
-/// A function of its own, so that the compiler knows the memories as two, and copies by the fastest way there is. A slice that
-/// went is far from the processor: a loop over its entries takes three times as long.
-#[inline(never)]
-fn fill(places: &mut [AtomicU64], bytes: &[u8]) {
-    for (place, entry) in places.iter_mut().zip(table::entries(bytes)) {
-        *place = AtomicU64::new(entry);
-    }
+    found
 }
 
 #[cfg(test)]
@@ -255,6 +288,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::table;
 
     const CLUSTER: u64 = 1 << 16;
 
@@ -262,10 +296,35 @@ mod tests {
         entries.iter().flat_map(|entry| entry.to_le_bytes()).collect()
     }
 
-    fn all_of(entries: &Entries) -> Vec<u64> {
-        let one_by_one: Vec<_> = (0..entries.len()).map(|place| entries.entry(place)).collect();
-        assert_eq!(entries.copy(0..entries.len()), one_by_one);
-        one_by_one
+    /// What readers see of entries, in whatever way they are kept.
+    fn as_kept(entries: &[u64]) -> Vec<u64> {
+        let (arena, mut ledger) = (Arena::new(4096, 4), Ledger::default());
+        let bytes = bytes(entries);
+        let read = table::in_place(&bytes);
+        let [frame, more] = [0, 1].map(|_| ledger.take_frame(&arena));
+        let count = entries.len();
+        let shape = match runs_of(read) {
+            Some(runs) if runs.len() > 1 => {
+                let first = write_runs(&arena, &mut ledger, &runs);
+                assert_eq!(run_lines(&arena, first).count(), lines_for(&runs));
+                Shape::Runs(first)
+            }
+            Some(runs) => {
+                let (first, stride) = runs.first().map_or((0, 0), |run| (run.first, run.stride));
+                Shape::Even { first, stride }
+            }
+            None if count <= 2 * arena.frame_words() && fill_narrow(arena.frame(frame), read) => {
+                Shape::Narrow(frame)
+            }
+            None => {
+                let (those, others) = read.split_at(count.min(arena.frame_words()));
+                fill_wide(arena.frame(frame), those);
+                fill_wide(arena.frame(more), others);
+                Shape::Wide(frame, Some(more))
+            }
+        };
+        assert_eq!(entry(&arena, shape, count, count), None, "no more than there are");
+        (0..count).map(|place| entry(&arena, shape, count, place).expect("so many")).collect()
     }
 
     /// Entries that rise by clusters.
@@ -278,18 +337,18 @@ mod tests {
         (0..count).map(|i| i * i * i * CLUSTER).collect()
     }
 
-    fn runs_of(entries: &[u64]) -> Option<usize> {
-        Packed::of(&bytes(entries)).map(|packed| packed.runs.len())
+    fn runs_in(entries: &[u64]) -> Option<usize> {
+        runs_of(table::in_place(&bytes(entries))).map(|runs| runs.len())
     }
 
     #[test]
     fn tables_that_are_empty_or_were_filled_in_order_are_packed() {
-        assert_eq!(runs_of(&[0; 512]), Some(1));
-        assert_eq!(runs_of(&[1; 512]), Some(1));
-        assert_eq!(runs_of(&rising(CLUSTER, 512).collect::<Vec<_>>()), Some(1));
+        assert_eq!(runs_in(&[0; 512]), Some(1));
+        assert_eq!(runs_in(&[1; 512]), Some(1));
+        assert_eq!(runs_in(&rising(CLUSTER, 512).collect::<Vec<_>>()), Some(1));
         let half: Vec<_> = rising(7 * CLUSTER, 256).chain([0; 256]).collect();
-        assert_eq!(runs_of(&half), Some(2));
-        assert_eq!(runs_of(&[]), Some(0));
+        assert_eq!(runs_in(&half), Some(2));
+        assert_eq!(runs_in(&[]), Some(0));
     }
 
     #[test]
@@ -297,7 +356,7 @@ mod tests {
         for before in [0, 1, 100, 505] {
             let mut entries = [0; 512];
             entries[before..before + 5].copy_from_slice(&scattered(8)[3..]);
-            assert!(matches!(runs_of(&entries), Some(4..=5)), "after {before}");
+            assert!(matches!(runs_in(&entries), Some(4..=5)), "after {before}");
         }
     }
 
@@ -305,40 +364,32 @@ mod tests {
     fn where_many_come_first_they_are_given_up_soon() {
         let mut entries = [0; 512];
         entries[..8].copy_from_slice(&scattered(11)[3..]);
-        assert_eq!(runs_of(&entries), None);
+        assert_eq!(runs_in(&entries), None);
     }
 
     #[test]
     fn scattered_tables_are_not() {
-        assert_eq!(runs_of(&scattered(512)), None);
+        assert_eq!(runs_in(&scattered(512)), None);
         let pieces = |pieces: u64| -> Vec<u64> {
             (0..pieces).flat_map(|i| rising((i * i * i) << 30, 512 / pieces)).collect()
         };
-        assert_eq!(runs_of(&pieces(16)), Some(16));
-        assert_eq!(runs_of(&pieces(32)), None);
+        assert_eq!(runs_in(&pieces(16)), Some(16));
+        assert_eq!(runs_in(&pieces(32)), None);
         // Of few entries a run is no less than they are.
-        assert_eq!(runs_of(&[0; ENTRIES_A_RUN - 1]), None);
+        assert_eq!(runs_in(&[0; ENTRIES_A_RUN - 1]), None);
+    }
+
+    fn are_narrow(entries: &[u64]) -> bool {
+        let (arena, mut ledger) = (Arena::new(4096, 4), Ledger::default());
+        fill_narrow(arena.frame(ledger.take_frame(&arena)), table::in_place(&bytes(entries)))
     }
 
     #[test]
-    fn what_is_packed_takes_a_third_of_the_memory_at_most() {
-        let each = Entries::of(&bytes(&scattered(512))).bytes();
-        let pieces: Vec<_> = (0..16).flat_map(|i: u64| rising((i * i * i) << 30, 32)).collect();
-        assert!(Entries::of(&bytes(&pieces)).bytes() * 3 <= each);
-        assert!(Entries::of(&bytes(&[0; 512])).bytes() * 40 <= each);
-    }
-
-    #[test]
-    fn entries_each_for_itself_take_no_more_than_they_are() {
-        assert_eq!(size_of::<Entries>(), size_of::<Box<[AtomicU64]>>());
-    }
-
-    #[test]
-    fn there_are_no_more_than_there_are() {
-        for entries in [[0; 64].to_vec(), scattered(64)] {
-            let entries = Entries::of(&bytes(&entries));
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| entries.entry(64)))
-                .expect_err("the 65th");
+    fn entries_of_larger_files_and_those_that_mean_nothing_are_not_narrow() {
+        let largest = (1 << 43) - (1 << 12);
+        assert!(are_narrow(&[0, 1, 1 << 12, largest]) && are_narrow(&[0, 1 << 12, largest]));
+        for other in [2, 3, 1 << 11, largest + (1 << 12), 1 << 63, u64::MAX] {
+            assert!(!are_narrow(&[0, other, 1 << 12]), "{other:#x}");
         }
     }
 
@@ -357,36 +408,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_values_are_kept_packed_and_unpacked_and_in_old_memory(old in some_entries(), new in some_entries()) {
-            let mut entries = Entries::of(&bytes(&old));
-            prop_assert_eq!(&all_of(&entries), &old);
-            let packed = entries.bytes();
-            let [more, second] = [entries.unpacked(), entries.unpacked()]
-                .map(|each| each.and_then(|each| entries.unpack(each)));
-            prop_assert_eq!(entries.bytes(), packed + more.unwrap_or_default());
-            prop_assert!(second.is_none() && entries.unpacked().is_none());
-            prop_assert_eq!(&all_of(&entries), &old);
-            prop_assert_eq!(entries.each().map(<[_]>::len), Some(old.len()));
-            entries.renew(&bytes(&new));
-            prop_assert_eq!(&all_of(&entries), &new);
-            prop_assert_eq!(entries.bytes(), Entries::of(&bytes(&new)).bytes());
+        fn all_values_are_kept(entries in some_entries()) {
+            prop_assert_eq!(as_kept(&entries), entries);
         }
 
-        #[cfg(target_endian = "little")]
         #[test]
-        fn all_values_are_kept_that_are_read_into_old_memory(old in some_entries(), new in some_entries()) {
-            let mut entries = Entries::of(&bytes(&old));
-            let fits = entries.each().is_some_and(|each| each.len() == new.len());
-            let room = entries.room(8 * new.len());
-            prop_assert_eq!(room.is_some(), fits);
-            if let Some(room) = room {
-                room.copy_from_slice(&bytes(&new));
-            }
-            let then = if fits { &new } else { &old };
-            prop_assert_eq!(&all_of(&entries), then);
-            entries.pack();
-            prop_assert_eq!(&all_of(&entries), then);
-            prop_assert_eq!(entries.bytes(), Entries::of(&bytes(then)).bytes());
+        fn what_is_narrow_is_kept_so(entries in vec(prop_oneof![0..1_u64 << 31, Just(0)], 1..600), ones in any::<u64>()) {
+            let one = |place: usize| ones >> (place % 64) & 1;
+            let entries: Vec<_> = (0..).zip(entries).map(|(place, entry)| entry << 12 | one(place)).collect();
+            prop_assert!(are_narrow(&entries));
+            prop_assert_eq!(as_kept(&entries), entries);
         }
     }
 }

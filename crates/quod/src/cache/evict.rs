@@ -6,19 +6,19 @@
 //! failed was asked for at two different times, and goes straight to the clock. So a scan passes through a sixteenth
 //! of the cache, and what is in the clock leaves it only for slices that have shown the same.
 //!
-//! Invariants: each slice is in one queue, and none of them is evicted; what failed is remembered by key alone, for
+//! Invariants: each slice is in one queue, and is resident; what failed is remembered by a part of a hash, for
 //! a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of an eighth to a
 //! thirty-second, and of all to an eighth: longer queues and a longer memory give way to the crowd where popularity is uneven.
 //!
-//! Absent on purpose: work on a hit beyond one flag (it is the slice's own); what a slice takes: a packed one counts as others do.
+//! Absent on purpose: work on a hit beyond one flag (`arena.rs` has it); what a slice takes: a packed one counts as others do.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::hash::BuildHasher;
 
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 
-use super::Slice;
-use super::slot::OwnedKey;
+use super::arena::{Arena, Line};
+use super::slice::{Header, OwnedKey};
 
 /// `fresh` and `trial` hold one in so many of all slices, each.
 const QUEUE_SHARE: usize = 32;
@@ -33,62 +33,67 @@ const MOST_SPARED: usize = 4096;
 /// The queues of the policy, oldest first.
 #[derive(Default)]
 pub(super) struct Clock {
-    fresh: VecDeque<Arc<Slice>>,
-    trial: VecDeque<Arc<Slice>>,
-    clock: VecDeque<Arc<Slice>>,
+    fresh: VecDeque<Line>,
+    trial: VecDeque<Line>,
+    clock: VecDeque<Line>,
     gone: Gone,
 }
 
 impl Clock {
-    /// Takes a new slice in.
-    pub(super) fn admit(&mut self, slice: Arc<Slice>) {
-        if self.gone.forget(slice.owned_key()) {
-            self.clock.push_back(slice);
+    /// Takes a new slice in, or one that comes back.
+    pub(super) fn admit(&mut self, arena: &Arena, slice: Header<'_>, comes_back: bool) {
+        if self.gone.forget(slice.owned_key()) || comes_back {
+            self.clock.push_back(slice.line);
             return;
         }
-        self.fresh.push_back(slice);
+        self.fresh.push_back(slice.line);
         while self.fresh.len() > self.queue_length() {
-            let Some(slice) = self.fresh.pop_front() else { break };
-            slice.forget_visit();
-            self.trial.push_back(slice);
+            let Some(line) = self.fresh.pop_front() else { break };
+            arena.forget_visit(line);
+            self.trial.push_back(line);
         }
     }
 
-    /// Takes the slice out that is missed least, and marks it evicted. `None` when every slice that was met is pinned.
-    pub(super) fn evict(&mut self) -> Option<Arc<Slice>> {
-        let gone = self.fail_trial().or_else(|| self.turn_hand()).or_else(|| self.take_unpinned());
+    /// Takes the slice out that is missed least. `None` when every slice that was met is pinned.
+    pub(super) fn evict<'a>(&mut self, arena: &'a Arena) -> Option<Header<'a>> {
+        let gone =
+            self.fail_trial(arena).or_else(|| self.turn_hand(arena)).or_else(|| self.take_unpinned(arena));
         [&mut self.fresh, &mut self.trial, &mut self.clock].into_iter().for_each(give_back);
         self.gone.trim(self.len() / GONE_SHARE + 1);
         gone
     }
 
     /// Ends the trial of those who have stood it long enough. Pinned is visited.
-    fn fail_trial(&mut self) -> Option<Arc<Slice>> {
+    fn fail_trial<'a>(&mut self, arena: &'a Arena) -> Option<Header<'a>> {
         for _ in 0..MOST_SPARED {
             if self.trial.len() <= self.queue_length() {
                 break;
             }
-            let slice = self.trial.pop_front()?;
-            if !slice.forget_visit() && slice.try_evict() {
+            let line = self.trial.pop_front()?;
+            if !arena.forget_visit(line)
+                && let Some(slice) = unpinned(arena, line)
+            {
                 self.gone.remember(slice.owned_key());
                 return Some(slice);
             }
-            self.clock.push_back(slice);
+            self.clock.push_back(line);
         }
         None
     }
 
     /// Twice round at most: the first time may only take visits away.
-    fn turn_hand(&mut self) -> Option<Arc<Slice>> {
+    fn turn_hand<'a>(&mut self, arena: &'a Arena) -> Option<Header<'a>> {
         let mut pinned = 0;
         for looked_at in 0..2 * self.clock.len() {
-            let slice = self.clock.pop_front()?;
-            let is_spared = slice.forget_visit() && looked_at < MOST_SPARED;
-            if !is_spared && slice.try_evict() {
-                return Some(slice);
+            let line = self.clock.pop_front()?;
+            let is_spared = arena.forget_visit(line) && looked_at < MOST_SPARED;
+            if !is_spared {
+                if let Some(slice) = unpinned(arena, line) {
+                    return Some(slice);
+                }
+                pinned += 1;
             }
-            pinned += usize::from(slice.is_pinned());
-            self.clock.push_back(slice);
+            self.clock.push_back(line);
             if pinned == MOST_PINNED {
                 break;
             }
@@ -97,63 +102,82 @@ impl Clock {
     }
 
     /// The clock has nothing to give: whoever is not pinned, however new.
-    fn take_unpinned(&mut self) -> Option<Arc<Slice>> {
-        while let Some(slice) = self.trial.pop_front().or_else(|| self.fresh.pop_front()) {
-            if slice.try_evict() {
+    fn take_unpinned<'a>(&mut self, arena: &'a Arena) -> Option<Header<'a>> {
+        while let Some(line) = self.trial.pop_front().or_else(|| self.fresh.pop_front()) {
+            if let Some(slice) = unpinned(arena, line) {
                 return Some(slice);
             }
-            self.clock.push_back(slice);
+            self.clock.push_back(line);
         }
         None
     }
 
     /// Takes out whatever belongs to an image that is gone, pinned or not.
-    pub(super) fn remove_all_of(&mut self, image: usize) -> Vec<Arc<Slice>> {
+    pub(super) fn remove_all_of(&mut self, arena: &Arena, image: u32) -> Vec<Line> {
         let mut gone = Vec::new();
         for queue in [&mut self.fresh, &mut self.trial, &mut self.clock] {
-            let of_it = |slice: &Arc<Slice>| slice.owned_key().image == image;
-            gone.extend(queue.iter().filter(|slice| of_it(slice)).cloned());
-            queue.retain(|slice| !of_it(slice));
+            let of_it = |line: &Line| Header::there(arena, *line).owned_key().image == image;
+            gone.extend(queue.iter().filter(|line| of_it(line)));
+            queue.retain(|line| !of_it(line));
             give_back(queue);
         }
-        self.gone.forget_all_of(image);
+        // Whoever has its number next has nothing of it.
+        self.gone.forget_all();
         gone
     }
 
     /// All slices.
-    pub(super) fn slices(&self) -> impl Iterator<Item = &Arc<Slice>> {
-        self.fresh.iter().chain(&self.trial).chain(&self.clock)
+    pub(super) fn slices(&self) -> impl Iterator<Item = Line> + '_ {
+        self.fresh.iter().chain(&self.trial).chain(&self.clock).copied()
     }
 
     /// Whether it was resident not long ago, and is not.
     pub(super) fn remembers(&self, key: OwnedKey) -> bool {
-        self.gone.keys.contains_key(&key)
+        self.gone.remembers(key)
     }
 
     fn queue_length(&self) -> usize {
         self.len() / QUEUE_SHARE
     }
 
-    fn len(&self) -> usize {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
         self.fresh.len() + self.trial.len() + self.clock.len()
     }
 }
 
-/// Keys of slices that went, for a while.
+/// The slice of that line, unless somebody has it pinned. Nobody pins it meanwhile, under the lock.
+fn unpinned(arena: &Arena, line: Line) -> Option<Header<'_>> {
+    let slice = Header::there(arena, line);
+    (slice.pins() == 0).then_some(slice)
+}
+
+/// Slices that went, for a while, by 32 bits of each: near the processor, where their keys would not be. Two that have them in common
+/// are taken for one, which puts a slice in a queue that is not its own.
 #[derive(Default)]
 struct Gone {
     /// With the number of its going.
-    keys: HashMap<OwnedKey, u64, RandomState>,
+    tags: HashMap<u32, u32, FixedState>,
     /// Oldest first, with some that have come back since.
-    order: VecDeque<(OwnedKey, u64)>,
-    went: u64,
+    order: VecDeque<(u32, u32)>,
+    went: u32,
+    hasher: FixedState,
 }
 
 impl Gone {
+    fn tag(&self, key: OwnedKey) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
     fn remember(&mut self, key: OwnedKey) {
-        self.went += 1;
-        self.keys.insert(key, self.went);
-        self.order.push_back((key, self.went));
+        self.went = self.went.wrapping_add(1);
+        let tag = self.tag(key);
+        self.tags.insert(tag, self.went);
+        self.order.push_back((tag, self.went));
+    }
+
+    fn remembers(&self, key: OwnedKey) -> bool {
+        self.tags.contains_key(&self.tag(key))
     }
 
     /// Forgets the oldest beyond so many.
@@ -161,32 +185,29 @@ impl Gone {
         while self.order.len() > most {
             self.forget_oldest();
         }
-        self.give_back();
-    }
-
-    fn give_back(&mut self) {
         give_back(&mut self.order);
         // A map doubles when half of it is taken, for those that were removed.
-        if is_roomy(self.keys.capacity(), 2 * self.keys.len()) {
-            self.keys.shrink_to(a_little_more(self.keys.len()));
+        if is_roomy(self.tags.capacity(), 2 * self.tags.len()) {
+            self.tags.shrink_to(a_little_more(self.tags.len()));
         }
     }
 
     fn forget(&mut self, key: OwnedKey) -> bool {
-        self.keys.remove(&key).is_some()
+        let tag = self.tag(key);
+        self.tags.remove(&tag).is_some()
     }
 
-    fn forget_all_of(&mut self, image: usize) {
-        self.keys.retain(|key, _| key.image != image);
-        self.order.retain(|(key, _)| key.image != image);
-        self.give_back();
+    fn forget_all(&mut self) {
+        self.tags.clear();
+        self.order.clear();
+        self.trim(0);
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((key, went)) = self.order.pop_front()
-            && self.keys.get(&key) == Some(&went)
+        if let Some((tag, went)) = self.order.pop_front()
+            && self.tags.get(&tag) == Some(&went)
         {
-            self.keys.remove(&key);
+            self.tags.remove(&tag);
         }
     }
 }

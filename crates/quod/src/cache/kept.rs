@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::PoisonError;
 
-use super::{EntryRun, Pinned, Promise, Slice, SliceKey};
+use super::updates::Updates;
+use super::{EntryRun, Pinned, Promise, SliceKey};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Slices with entries that the file is owed.
@@ -31,15 +32,15 @@ impl Kept {
     pub(crate) fn keep(&self, slice: &Pinned) {
         // Looked at under the lock, as in `let_go`: the later of the two has the last word.
         let mut kept = self.lock();
-        if slice.updates.owes() {
+        if slice.waiting(Updates::owes) {
             kept.entry(slice.key()).or_insert_with(|| slice.clone());
         }
     }
 
     /// Lets a slice go once nothing is owed.
-    pub(crate) fn let_go(&self, slice: &Slice) {
+    pub(crate) fn let_go(&self, slice: &Pinned) {
         let mut kept = self.lock();
-        let gone = if slice.updates.owes() { None } else { kept.remove(&slice.key()) };
+        let gone = if slice.waiting(Updates::owes) { None } else { kept.remove(&slice.key()) };
         drop(kept);
         // Who listens to its release may ask again.
         drop(gone);

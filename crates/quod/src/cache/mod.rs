@@ -6,13 +6,13 @@
 //! | operation of the contract | here | what replaced what |
 //! | --- | --- | --- |
 //! | init | [`SlicePool::new`], [`TableCache::new`] | a budget in bytes, of one image or of many, in the place of 50 tables each (1) |
-//! | allocate | [`Slice::new`] | memory comes with the slice, bounded by the slice size; a load takes that of one that went, and reads into it where it need not wait |
-//! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots, read through atomics, in the place of a list under a mutex (2) |
+//! | allocate | [`TableCache::begin_load`] | memory for a slice is taken before it is read, at the cost of another's (1) |
+//! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots and lines, read without a lock, in the place of a list under a mutex (2) |
 //! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
-//! | commit | [`Load::commit`], `Load::commit_read`, [`TableCache::commit`] | first commit wins (6); makes room by a clock behind a trial in the place of first in, first out (7) |
-//! | (update) | [`TableCache::unpack`], [`Slice::publish`] | a slice is kept as runs, when it is a few, until it is updated (1, 5) |
+//! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); who goes says a clock behind a trial in the place of first in, first out (7) |
+//! | (update) | [`TableCache::unpack`], [`Pinned::publish`] | a slice is kept as runs, when it is a few, until it is updated (1, 5) |
 //! | release | drop of [`Pinned`] | a count that eviction must find at 0 (3) |
-//! | free | drop | |
+//! | free | | a reader takes no reference: it looks whether what it read was the slice all the while (3) |
 //! | trace | `tracing` events at TRACE, [`Stats`] | (8) |
 //!
 //! Invariants: a slice is being loaded by at most one [`Load`], and cannot go while one of the same key is under way. Those of
@@ -25,6 +25,7 @@
 //! and whoever is woken may ask the cache again. What is here is in the file (5), but for promised entries (`updates.rs`),
 //! whose slices are kept.
 
+mod arena;
 mod directory;
 mod entries;
 mod evict;
@@ -32,31 +33,31 @@ mod kept;
 #[cfg(test)]
 #[cfg(any(quod_loom, quod_shuttle))]
 mod models;
+mod pinned;
 mod pool;
-mod slot;
+mod slice;
 mod stats;
 #[cfg(test)]
 #[cfg(not(any(quod_loom, quod_shuttle)))]
 mod tests;
 mod updates;
 
-use std::collections::hash_map::Entry;
 use std::mem;
 use std::sync::{Arc, PoisonError};
 
 use tracing::trace;
 
-use entries::Entries;
 pub(crate) use kept::Kept;
+pub use pinned::Pinned;
 pub(crate) use pool::KeptShare;
 pub use pool::SlicePool;
-use pool::{Evicted, Loading, Structure};
-use slot::OwnedKey;
-pub use slot::{Pinned, Slice, SliceKey, TableLevel};
+use pool::{Content, Evicted, Loading, Room, Structure};
+use slice::OwnedKey;
+pub use slice::{Slice, SliceKey, TableLevel};
 use stats::Counters;
 pub use stats::Stats;
 pub use updates::EntryRun;
-pub(crate) use updates::{Amount, Promise};
+pub(crate) use updates::{Amount, Promise, Updates};
 
 use crate::sync::{EventListener, MutexGuard};
 use crate::units::FileOffset;
@@ -66,7 +67,7 @@ use crate::units::FileOffset;
 pub struct TableCache {
     pool: Arc<SlicePool>,
     /// The number of the image in the pool.
-    image: usize,
+    image: u32,
     counters: Counters,
     /// Slices that the budget says nothing about, since the file is owed entries of theirs.
     pub(crate) kept: Kept,
@@ -94,9 +95,10 @@ impl TableCache {
         OwnedKey { image: self.image, key }
     }
 
-    /// Shows a resident slice to `look`. Costs no lock, no allocation, no shared counter.
+    /// Shows a resident slice to `look`. Costs no lock, no allocation, no shared counter. `None` when it is not here, or comes or
+    /// goes just now: then the entries that `look` saw may have been another's.
     #[inline]
-    pub fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Slice) -> R) -> Option<R> {
+    pub fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Slice<'_>) -> R) -> Option<R> {
         let found = self.peek(key, look);
         if found.is_some() {
             self.counters.hit();
@@ -105,9 +107,11 @@ impl TableCache {
         found
     }
 
-    /// Pins a resident slice, so that it may be updated. `None` when it is not here, or is just going.
+    /// Pins a resident slice, so that it may be updated. `None` when it is not here.
     pub fn pin(&self, key: SliceKey) -> Option<Pinned> {
-        let pinned = self.pin_silently(key);
+        let structure = self.pool.lock();
+        let pinned = self.pin_under(&structure, key);
+        drop(structure);
         if pinned.is_some() {
             self.counters.hit();
             trace!(?key, "table cache pin");
@@ -115,22 +119,17 @@ impl TableCache {
         pinned
     }
 
-    /// As [`pin`](TableCache::pin), for use under the lock.
-    fn pin_silently(&self, key: SliceKey) -> Option<Pinned> {
-        let visit_and_pin = |slice: &Arc<Slice>| {
-            slice.visit();
-            Pinned::try_new(slice)
-        };
-        self.pool.directory.find(self.owned(key), visit_and_pin).flatten()
+    /// As [`pin`](TableCache::pin), without counting it.
+    fn pin_under(&self, _: &Structure, key: SliceKey) -> Option<Pinned> {
+        let slice = self.pool.directory.look_up(&self.pool.arena, self.owned(key))?;
+        slice.visit();
+        Some(Pinned::new(&self.pool, slice))
     }
 
     /// As [`find`](TableCache::find), without counting it.
     #[inline]
-    pub(crate) fn peek<R>(&self, key: SliceKey, look: impl FnOnce(&Slice) -> R) -> Option<R> {
-        self.pool.directory.find(self.owned(key), |slice| {
-            slice.visit();
-            look(slice)
-        })
+    pub(crate) fn peek<R>(&self, key: SliceKey, look: impl FnOnce(&Slice<'_>) -> R) -> Option<R> {
+        self.pool.directory.find(&self.pool.arena, self.owned(key), look)
     }
 
     /// Answers a miss: the first to come loads, the others wait for it.
@@ -150,74 +149,77 @@ impl TableCache {
         wait: impl FnOnce(&mut Loading) -> Option<EventListener>,
     ) -> Option<Begin<'_>> {
         let mut structure = self.pool.lock();
-        let Structure { loading, spare, .. } = &mut *structure;
-        let begin = match self.pin_silently(key) {
-            Some(pinned) => Begin::Resident(pinned),
-            None => match loading.entry(self.owned(key)) {
-                Entry::Occupied(mut loading) => Begin::Wait(wait(loading.get_mut())?),
-                Entry::Vacant(vacant) => {
-                    vacant.insert(Loading::default());
-                    Begin::Load(Load { cache: self, key, memory: spare.pop() })
-                }
-            },
-        };
-        drop(structure);
-        match &begin {
-            Begin::Resident(_) => {
-                self.counters.hit();
-                trace!(?key, "table cache pin");
-            }
-            Begin::Wait(_) => {
-                self.counters.load_shared();
-                trace!(?key, "table cache load shared");
-            }
-            Begin::Load(_) => trace!(?key, "table cache miss"),
-        }
-        Some(begin)
-    }
-
-    /// Makes a slice resident, by whatever road it came. When another one is
-    /// there already, that one is returned, and `slice` is dropped.
-    pub fn commit(&self, slice: Slice) -> Pinned {
-        // Allocated outside the lock.
-        let slice = Arc::new(slice.of_image(self.image));
-        let mut structure = self.pool.lock();
-        let first = self.pin_silently(slice.key());
-        if first.is_none()
-            && let Some(loading) = structure.loading.get_mut(&slice.owned_key())
-        {
-            loading.first = Pinned::try_new(&slice);
-        }
-        self.commit_under(structure, first, slice)
-    }
-
-    /// A slice of this image, in memory of one that went when there is some.
-    fn make(&self, memory: Option<Arc<Slice>>, key: SliceKey, at: FileOffset, bytes: &[u8]) -> Arc<Slice> {
-        let Some(mut slice) = memory else {
-            return Arc::new(Slice::new(key, at, bytes).of_image(self.image));
-        };
-        unseen(&mut slice).renew(self.owned(key), at, |entries| entries.renew(bytes));
-        slice
-    }
-
-    fn commit_under(
-        &self,
-        mut structure: MutexGuard<'_, Structure>,
-        first: Option<Pinned>,
-        slice: Arc<Slice>,
-    ) -> Pinned {
-        let key = slice.key();
-        if let Some(first) = first {
+        let owned = self.owned(key);
+        if let Some(pinned) = self.pin_under(&structure, key) {
             drop(structure);
-            trace!(?key, "table cache commit came second");
-            return first;
+            self.counters.hit();
+            trace!(?key, "table cache pin");
+            return Some(Begin::Resident(pinned));
         }
-        let pinned = Pinned::fresh(slice);
-        let evicted = self.pool.admit(&mut structure, pinned.shared());
+        if let Some(loading) = structure.loading.get_mut(&owned) {
+            let listener = wait(loading)?;
+            drop(structure);
+            self.counters.load_shared();
+            trace!(?key, "table cache load shared");
+            return Some(Begin::Wait(listener));
+        }
+        let (room, evicted) = self.pool.reserve(&mut structure, owned);
+        structure.loading.insert(owned, Loading::into(room));
+        drop(structure);
+        trace!(?key, "table cache miss");
+        self.note_evictions(evicted);
+        Some(Begin::Load(Load { cache: self, key, room }))
+    }
+
+    /// Makes a slice resident, by whatever road its bytes came, which lie in the file at `at`. When another one is there already,
+    /// that one is returned.
+    ///
+    /// # Panics
+    /// When the bytes are not whole entries, or more than a slice has.
+    pub fn commit(&self, key: SliceKey, at: FileOffset, bytes: &[u8]) -> Pinned {
+        let mut structure = self.pool.lock();
+        if let Some(first) = self.pin_under(&structure, key) {
+            return self.came_second(structure, None, first);
+        }
+        let (mut room, evicted) = self.pool.reserve(&mut structure, self.owned(key));
+        drop(structure);
+        self.note_evictions(evicted);
+        let content = self.fill(&mut room, key, at, bytes);
+        let mut structure = self.pool.lock();
+        if let Some(first) = self.pin_under(&structure, key) {
+            return self.came_second(structure, Some(room), first);
+        }
+        let (slice, evicted) = self.pool.admit(&mut structure, room, content);
+        let pinned = Pinned::new(&self.pool, slice);
+        if let Some(loading) = structure.loading.get_mut(&self.owned(key)) {
+            loading.first = Some(pinned.clone());
+        }
         drop(structure);
         trace!(?key, "table cache commit");
         self.note_evictions(evicted);
         pinned
+    }
+
+    /// Puts the entries of a slice where they are to be.
+    fn fill(&self, room: &mut Room, key: SliceKey, at: FileOffset, bytes: &[u8]) -> Content {
+        trace!(?key, %at, "table cache allocate");
+        let (content, evicted) = self.pool.fill(room, self.owned(key), at, bytes);
+        self.note_evictions(evicted);
+        content
+    }
+
+    fn came_second(
+        &self,
+        mut structure: MutexGuard<'_, Structure>,
+        room: Option<Room>,
+        first: Pinned,
+    ) -> Pinned {
+        if let Some(room) = room {
+            self.pool.vacate(&mut structure, room);
+        }
+        drop(structure);
+        trace!(key = ?first.key(), "table cache commit came second");
+        first
     }
 
     /// Makes a slice one that can be updated, at the cost of what is missed least: it is packed no more. Any number of threads
@@ -227,20 +229,23 @@ impl TableCache {
     /// When the slice is another cache's.
     pub fn unpack(&self, slice: &Pinned) {
         assert_eq!(slice.owned_key().image, self.image, "{slice:?} is another image's");
-        // Filled outside the lock.
-        let Some(each) = slice.unpacked() else { return };
+        if !slice.is_packed() {
+            return;
+        }
         let mut structure = self.pool.lock();
-        let Some(more) = slice.unpack(each) else { return };
-        let evicted = self.pool.grow(&mut structure, slice, more);
+        // Another may have done so meanwhile.
+        if !slice.is_packed() {
+            return;
+        }
+        let evicted = self.pool.unpack(&mut structure, slice.header());
         drop(structure);
         trace!(key = ?slice.key(), "table cache unpack");
         self.note_evictions(evicted);
     }
 
-    /// Counts and tells of slices that went to make room for this image. Memory is given back outside the lock, too.
+    /// Counts and tells of slices that went to make room for this image.
     fn note_evictions(&self, evicted: Evicted) {
-        for (OwnedKey { image, key }, memory) in evicted {
-            drop(memory);
+        for OwnedKey { image, key } in evicted {
             self.counters.evict();
             trace!(?key, of_another = image != self.image, "table cache evict");
         }
@@ -252,10 +257,16 @@ impl TableCache {
         Stats { bytes, kept: self.kept.len() as u64, ..self.counters.sum() }
     }
 
-    /// All slices of this image that are resident now.
-    pub(crate) fn resident(&self) -> Vec<Arc<Slice>> {
+    /// All slices of this image that are resident now, and whether anybody else has them pinned.
+    pub(crate) fn resident(&self) -> Vec<(Pinned, bool)> {
         let structure = self.pool.lock();
-        structure.clock.slices().filter(|slice| slice.owned_key().image == self.image).cloned().collect()
+        let all = structure.clock.slices().map(|line| slice::Header::there(&self.pool.arena, line));
+        all.filter(|slice| slice.owned_key().image == self.image)
+            .map(|slice| {
+                let is_pinned = slice.pins() > 0;
+                (Pinned::new(&self.pool, slice), is_pinned)
+            })
+            .collect()
     }
 
     /// Loads for this image that are under way.
@@ -282,7 +293,7 @@ impl Drop for TableCache {
 pub struct Load<'a> {
     cache: &'a TableCache,
     key: SliceKey,
-    memory: Option<Arc<Slice>>,
+    room: Room,
 }
 
 impl Load<'_> {
@@ -295,57 +306,48 @@ impl Load<'_> {
     /// wins: when another one came in by another road, that one is returned.
     ///
     /// # Panics
-    /// When the bytes are not whole entries.
-    pub fn commit(mut self, at: FileOffset, bytes: &[u8]) -> Pinned {
-        // Filled outside the lock.
-        let slice = self.cache.make(self.memory.take(), self.key, at, bytes);
-        self.make_resident(slice)
+    /// When the bytes are not whole entries, or more than a slice has.
+    pub fn commit(self, at: FileOffset, bytes: &[u8]) -> Pinned {
+        let cache = self.cache;
+        self.make_resident(at, bytes, |slice| Pinned::new(&cache.pool, slice)).unwrap_or_else(|first| first)
     }
 
-    /// As [`commit`](Load::commit), of bytes that `read` puts straight into memory, so many; it tells whether it has. If not, the
-    /// load is over, and nothing came in.
+    /// As [`commit`](Load::commit), for who needs no more than the bytes: pins nothing.
     ///
     /// # Errors
-    /// The load, untried, when it has no such memory: its bytes are read elsewhere then.
-    pub(crate) fn commit_read(
-        mut self,
-        at: FileOffset,
-        length: usize,
-        read: impl FnOnce(&mut [u8]) -> bool,
-    ) -> Result<Option<Pinned>, Self> {
-        let Some(mut slice) = self.memory.take() else { return Err(self) };
-        let memory = unseen(&mut slice);
-        let Some(room) = memory.room(length) else {
-            self.memory = Some(slice);
-            return Err(self);
-        };
-        if !read(room) {
-            return Ok(None);
-        }
-        memory.renew(self.cache.owned(self.key), at, Entries::pack);
-        Ok(Some(self.make_resident(slice)))
+    /// What came in first.
+    pub(crate) fn commit_read(self, at: FileOffset, bytes: &[u8]) -> Result<(), Pinned> {
+        self.make_resident(at, bytes, |_| ())
     }
 
-    fn make_resident(self, slice: Arc<Slice>) -> Pinned {
-        let cache = self.cache;
+    fn make_resident<R>(
+        self,
+        at: FileOffset,
+        bytes: &[u8],
+        take: impl FnOnce(slice::Header<'_>) -> R,
+    ) -> Result<R, Pinned> {
+        let Load { cache, key, mut room } = self;
+        let content = cache.fill(&mut room, key, at, bytes);
         // Both under one lock: resident, and loading no more.
         let mut structure = cache.pool.lock();
         let ended = self.end(&mut structure);
         mem::forget(self);
         cache.counters.miss();
         // What came in since the load began is pinned by it, and stays.
-        let first = ended.loading.as_ref().and_then(|loading| loading.first.clone());
-        cache.commit_under(structure, first, slice)
+        if let Some(first) = ended.loading.as_ref().and_then(|loading| loading.first.clone()) {
+            return Err(cache.came_second(structure, Some(room), first));
+        }
+        let (slice, evicted) = cache.pool.admit(&mut structure, room, content);
+        let taken = take(slice);
+        drop(structure);
+        trace!(?key, "table cache commit");
+        cache.note_evictions(evicted);
+        Ok(taken)
     }
 
     fn end(&self, structure: &mut Structure) -> Ended {
         Ended { key: self.key, loading: structure.loading.remove(&self.cache.owned(self.key)) }
     }
-}
-
-/// A slice that serves as memory.
-fn unseen(memory: &mut Arc<Slice>) -> &mut Slice {
-    Arc::get_mut(memory).expect("what is kept as memory is in no list")
 }
 
 /// A load that is over. Who waits for it is woken when this is dropped, also by a panic; not under the lock, since wakers
@@ -370,6 +372,7 @@ impl Drop for Load<'_> {
         // Also on the way out of a panic, and after one: whoever waits must not wait for ever.
         let mut structure = self.cache.pool.structure.lock().unwrap_or_else(PoisonError::into_inner);
         let _ended = self.end(&mut structure);
+        self.cache.pool.vacate(&mut structure, self.room);
         drop(structure);
     }
 }

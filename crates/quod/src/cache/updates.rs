@@ -7,13 +7,13 @@
 //! have it or not. A promised entry stays as long. While one waits, `in_file` is the slice as the file is known to have
 //! it; otherwise the visible entries are.
 //!
-//! Absent on purpose: the order of writes and flushes (`commit.rs`), and the visible entries (`slot.rs`).
+//! Absent on purpose: the order of writes and flushes (`commit.rs`), and the visible entries (`pinned.rs`).
 
 use std::iter::Sum;
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use super::{Pinned, Slice};
+use super::Pinned;
 use crate::sync::{Mutex, MutexGuard};
 use crate::turn::{BareTurn, TurnGuard};
 use crate::units::FlushNumber;
@@ -117,7 +117,7 @@ impl Waiting {
 
 /// A place in the queue of a slice. Dropped before anybody tried to write it, it takes its entries back.
 pub(crate) struct Enqueued<'a> {
-    slice: &'a Slice,
+    slice: &'a Pinned,
     number: u64,
 }
 
@@ -203,7 +203,7 @@ impl Updates {
         there.filter_map(|waiting| waiting.promise.as_mut()).for_each(|promise| promise.after = after);
     }
 
-    /// All that waits and needs no flush later than that one, to be written together. Until [`Slice::settle`] the file may
+    /// All that waits and needs no flush later than that one, to be written together. Until [`Pinned::settle`] the file may
     /// have it or not.
     pub(crate) fn attempt(&self, flushed: FlushNumber) -> Attempt {
         let mut queue = self.lock();
@@ -232,20 +232,18 @@ impl Sum for Amount {
     }
 }
 
-impl AsRef<BareTurn> for Slice {
+impl AsRef<BareTurn> for Updates {
     fn as_ref(&self) -> &BareTurn {
-        &self.updates.turn
+        &self.turn
     }
 }
 
 impl Pinned {
     /// Waits for the turn to write the slice to the file.
     pub(crate) async fn take_turn(&self) -> TurnGuard {
-        BareTurn::take(self.shared()).await
+        BareTurn::take(self.updates()).await
     }
-}
 
-impl Slice {
     /// Queues a run of entries for the file.
     ///
     /// # Panics
@@ -258,14 +256,14 @@ impl Slice {
     /// Shows readers a run of entries, and queues it for the file.
     ///
     /// # Panics
-    /// When nobody has pinned the slice, or it is packed.
+    /// When the slice is packed.
     pub(crate) fn promise(&self, run: EntryRun, promise: Promise) {
         self.push(run, Some(promise));
     }
 
     fn push(&self, run: EntryRun, promise: Option<Promise>) -> u64 {
         assert!(!self.is_packed(), "{self:?} is to be updated, and is packed");
-        let mut queue = self.updates.lock();
+        let mut queue = self.updates().lock();
         let number = queue.next;
         queue.next += 1;
         // No entry goes out before an earlier one for the same place.
@@ -289,16 +287,18 @@ impl Slice {
 
     /// Entries as the file is known to have them.
     pub(crate) fn in_file(&self, places: Range<usize>) -> Vec<u64> {
-        let queue = self.updates.lock();
-        match queue.content.as_ref().and_then(|content| content.in_file.as_ref()) {
-            Some(entries) => entries[places].to_vec(),
-            None => self.copy(places),
-        }
+        self.waiting(|updates| {
+            let queue = updates.lock();
+            match queue.content.as_ref().and_then(|content| content.in_file.as_ref()) {
+                Some(entries) => entries[places].to_vec(),
+                None => self.copy(places),
+            }
+        })
     }
 
     /// The file has what was attempted: readers see all of it now. Tells how much of it was promised.
     pub(crate) fn settle(&self, attempt: &Attempt) -> Amount {
-        let mut queue = self.updates.lock();
+        let mut queue = self.updates().lock();
         let Some(content) = &mut queue.content else { return Amount::default() };
         let mut promised = Vec::new();
         let mut left = Vec::with_capacity(content.waiting.len().saturating_sub(attempt.numbers.len()));
@@ -324,13 +324,13 @@ impl Slice {
 impl Enqueued<'_> {
     /// Whether the file has the entries.
     pub(crate) fn is_settled(&self) -> bool {
-        !self.slice.updates.lock().waiting().iter().any(|waiting| waiting.number == self.number)
+        !self.slice.updates().lock().waiting().iter().any(|waiting| waiting.number == self.number)
     }
 }
 
 impl Drop for Enqueued<'_> {
     fn drop(&mut self) {
-        let mut queue = self.slice.updates.lock();
+        let mut queue = self.slice.updates().lock();
         let Some(content) = &mut queue.content else { return };
         content.waiting.retain(|waiting| waiting.attempted || waiting.number != self.number);
         queue.give_back();

@@ -1,6 +1,6 @@
 //! Every primitive that the engine synchronises with, so that a model checker can take its place.
 //!
-//! Role: a normal build has the real ones, re-exported, and [`bytes_of`]: no cost and no other behaviour. Under `--cfg quod_shuttle` or
+//! Role: a normal build has the real ones, re-exported: no cost and no other behaviour. Under `--cfg quod_shuttle` or
 //! `--cfg quod_loom` they are those of the model checker, which then decides at each of them who runs next, and
 //! `stand_in.rs` has what neither checker brings. The models are in `models/`; `cargo xtask models` builds and runs them.
 //!
@@ -19,13 +19,12 @@ mod stand_in;
 
 #[cfg(not(any(quod_loom, quod_shuttle)))]
 pub(crate) use {
-    arc_swap::ArcSwapOption,
     event_listener::{Event, EventListener},
     std::sync::{Mutex, MutexGuard, OnceLock, atomic},
 };
 
 #[cfg(any(quod_loom, quod_shuttle))]
-pub(crate) use stand_in::{ArcSwapOption, Event, EventListener, OnceLock, bytes_of};
+pub(crate) use stand_in::{Event, EventListener, OnceLock};
 
 #[cfg(quod_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
@@ -33,8 +32,30 @@ pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 #[cfg(quod_shuttle)]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
 
-/// The memory of integers that nobody else sees, as bytes in little-endian order. `None` where they are not kept so.
-#[cfg(not(any(quod_loom, quod_shuttle)))]
-pub(crate) fn bytes_of(integers: &mut [atomic::AtomicU64]) -> Option<&mut [u8]> {
-    cfg!(target_endian = "little").then(|| zerocopy::IntoBytes::as_mut_bytes(integers))
+/// A word of memory that any thread may look at, whatever is kept there. Between two of them no schedule has to change: readers look
+/// at words between looks at primitives, and the kernels have all interleavings.
+#[cfg(not(quod_loom))]
+pub(crate) type Word = std::sync::atomic::AtomicU64;
+#[cfg(quod_loom)]
+pub(crate) type Word = atomic::AtomicU64;
+
+/// So many words that are 0; those of many the system has not to provide before they are used.
+#[cfg(not(quod_loom))]
+pub(crate) fn zeroed_words(count: usize) -> Box<[Word]> {
+    zerocopy::FromZeros::new_box_zeroed_with_elems(count)
+        .expect("memory for slices, within the budget of the cache")
+}
+#[cfg(quod_loom)]
+pub(crate) fn zeroed_words(count: usize) -> Box<[Word]> {
+    (0..count).map(|_| Word::new(0)).collect()
+}
+
+/// Waits a moment for a thread that is at work.
+pub(crate) fn spin() {
+    #[cfg(quod_loom)]
+    loom::thread::yield_now();
+    #[cfg(quod_shuttle)]
+    shuttle::thread::yield_now();
+    #[cfg(not(any(quod_loom, quod_shuttle)))]
+    std::hint::spin_loop();
 }

@@ -1,19 +1,19 @@
 //! What a model checker does not bring, made out of what it does bring.
 //!
-//! Role: [`Event`], [`ArcSwapOption`], [`OnceLock`] and [`bytes_of`] with the part of their interfaces that the engine uses, for models
+//! Role: [`Event`] and [`OnceLock`] with the part of their interfaces that the engine uses, for models
 //! alone.
 //!
 //! Invariant: each promises what the real one documents and no more: where the real one lets a reader see an older value
 //! or wakes one of several, so does this one.
 //!
-//! Absent on purpose: speed, and under loom giving memory back early: a swap keeps all its values until it is dropped.
+//! Absent on purpose: speed.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use super::atomic::{AtomicBool, Ordering};
 use super::{Mutex, MutexGuard};
 
 /// As `event_listener::Event`.
@@ -112,50 +112,8 @@ impl Drop for EventListener {
     }
 }
 
-/// As the real one on a machine that keeps integers otherwise: a checker's are no plain memory.
-pub(crate) fn bytes_of(_integers: &mut [AtomicU64]) -> Option<&mut [u8]> {
-    None
-}
-
 fn lock(list: &Mutex<Listeners>) -> MutexGuard<'_, Listeners> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// As `arc_swap::ArcSwapOption`: a load may see an older value than another thread has just stored, and what was stored
-/// with the value it sees.
-pub(crate) struct ArcSwapOption<T> {
-    current: AtomicUsize,
-    /// By the number that `current` has. No thread stops while it holds this lock, so it need not be the model's.
-    values: std::sync::Mutex<Vec<Option<Arc<T>>>>,
-}
-
-impl<T> ArcSwapOption<T> {
-    pub(crate) fn empty() -> Self {
-        ArcSwapOption { current: AtomicUsize::new(0), values: std::sync::Mutex::new(vec![None]) }
-    }
-
-    pub(crate) fn load(&self) -> Option<Arc<T>> {
-        let current = self.current.load(Ordering::Acquire);
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)[current].clone()
-    }
-
-    pub(crate) fn load_full(&self) -> Option<Arc<T>> {
-        self.load()
-    }
-
-    pub(crate) fn store(&self, value: Option<Arc<T>>) {
-        let number = {
-            let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-            values.push(value);
-            values.len() - 1
-        };
-        let before = self.current.swap(number, Ordering::AcqRel);
-        // Under loom a load may still see it. Shuttle's see the last, and take it before another thread runs.
-        if cfg!(quod_shuttle) {
-            let before = self.values.lock().unwrap_or_else(PoisonError::into_inner)[before].take();
-            drop(before);
-        }
-    }
 }
 
 /// As `std::sync::OnceLock`.
@@ -176,13 +134,6 @@ impl<T> OnceLock<T> {
 
     pub(crate) fn get(&self) -> Option<&T> {
         if self.is_set.load(Ordering::Acquire) { self.value.get() } else { None }
-    }
-
-    pub(crate) fn set(&self, value: T) -> Result<(), T> {
-        let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.value.set(value)?;
-        self.is_set.store(true, Ordering::Release);
-        Ok(())
     }
 
     pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {

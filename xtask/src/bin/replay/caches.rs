@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lru::LruCache;
-use quod::cache::{Begin, Slice, SliceKey, SlicePool, TableCache, TableLevel};
+use quod::cache::{Begin, SliceKey, SlicePool, TableCache, TableLevel};
 use quod::units::FileOffset;
 pub(crate) use reference::REFERENCE_TABLES;
 use reference::ReferenceCache;
@@ -22,6 +22,10 @@ mod reference;
 const ENTRY: u64 = 8;
 /// Bytes of the file that misses read: more than a processor keeps.
 const FILE: u64 = 256 << 20;
+
+/// Clusters of the file that entries name, and bytes of each.
+const CLUSTERS: u64 = 1 << 27;
+const CLUSTER: u64 = 64 << 10;
 
 /// A file in memory, for misses.
 pub(crate) struct Reads(File);
@@ -41,9 +45,9 @@ impl Reads {
     }
 }
 
-/// Bytes of so many entries from there on, of which no three rise evenly: ours keeps none of their slices packed.
+/// Bytes of so many entries from there on, of clusters of which no three rise evenly: ours keeps none of their slices as runs.
 fn scattered(from: u64, count: u64) -> Vec<u8> {
-    (from..from + count).flat_map(|entry| (entry * entry).to_le_bytes()).collect()
+    (from..from + count).flat_map(|entry| (entry * entry % CLUSTERS * CLUSTER).to_le_bytes()).collect()
 }
 
 fn entries(bytes: &[u8]) -> impl Iterator<Item = u64> {
@@ -93,7 +97,10 @@ impl<'a> Ours<'a> {
 
     /// Bytes of memory that a slice takes.
     pub(crate) fn slice_bytes(entries: u64) -> u64 {
-        Slice::new(key(0), FileOffset(0), &scattered(0, entries)).bytes() as u64
+        let cache = TableCache::new(&SlicePool::with_slices_of((entries * ENTRY) as usize, 1 << 20));
+        let empty = cache.stats().bytes;
+        cache.commit(key(0), FileOffset(0), &scattered(0, entries));
+        cache.stats().bytes - empty
     }
 
     /// What a pool takes without slices is not what is compared.
@@ -101,7 +108,7 @@ impl<'a> Ours<'a> {
         let for_slices = (fit * Ours::slice_bytes(entries)) as usize;
         let mut budget = for_slices;
         loop {
-            let empty = SlicePool::new(budget);
+            let empty = SlicePool::with_slices_of((entries * ENTRY) as usize, budget);
             let caches: Vec<_> = (0..images).map(|_| TableCache::new(&empty)).collect();
             let wanted = empty.bytes() + for_slices;
             drop(caches);

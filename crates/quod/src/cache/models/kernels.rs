@@ -1,15 +1,15 @@
-//! The pieces of the table cache, each in every interleaving: pins, lists, loads, updates.
+//! The pieces of the table cache, each in every interleaving: pins, readers, lists, loads.
 
-use std::sync::Arc;
-
+use super::super::arena::{Arena, Ledger, Line};
 use super::super::directory::Directory;
-use super::super::slot::{OwnedKey, Pinned};
-use super::super::{Begin, EntryRun, Kept, Promise, Slice, SliceKey, TableCache};
-use super::{bytes, l2, room_for, slice};
+use super::super::entries::{Shape, fill};
+use super::super::slice::{Header, OwnedKey};
+use super::super::{Begin, EntryRun, Pinned, SliceKey, TableCache};
+use super::{WIDE, bytes, l2, one_slice, room_for};
 use crate::models::kernels::{begin_and_drop, block_on, explore, explore_within, side_by_side};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::units::{FileOffset, FlushNumber};
+use crate::units::FileOffset;
 
 /// Keys that share a slot of the smallest directory.
 const TOGETHER: [u64; 4] = [0, 17, 34, 51];
@@ -19,42 +19,38 @@ fn run(value: u64) -> EntryRun {
 }
 
 #[test]
-fn a_slice_that_is_pinned_is_not_evicted_and_an_evicted_one_not_pinned() {
+fn a_slice_that_is_pinned_is_not_evicted() {
     explore_within(Some(3), || {
-        let pin: fn(&(Arc<Slice>, AtomicUsize)) = |(slice, users)| {
-            if let Some(pinned) = Pinned::try_new(slice) {
-                users.fetch_add(1, Ordering::Relaxed);
+        let (cache, pinned) = one_slice(1);
+        drop(pinned);
+        let pin: fn(&TableCache) = |cache| {
+            if let Some(pinned) = cache.pin(l2(0)) {
                 let again = pinned.clone();
                 drop(pinned);
-                assert!(again.is_pinned() && !again.is_evicted());
-                users.fetch_sub(1, Ordering::Relaxed);
+                assert_eq!(again.entry(0), WIDE);
+                assert!(cache.peek(l2(0), |_| ()).is_some() || cache.pin(l2(0)).is_some(), "it stays");
             }
         };
-        let evict: fn(&(Arc<Slice>, AtomicUsize)) = |(slice, users)| {
-            if slice.try_evict() {
-                assert_eq!(users.load(Ordering::Relaxed), 0, "nobody uses what goes");
-                assert!(Pinned::try_new(slice).is_none(), "there is no way back");
-            }
-        };
-        let shared = (Arc::new(slice(l2(0), 1, 0)), AtomicUsize::new(0));
-        side_by_side(shared, &[pin, evict, pin]);
+        let evict: fn(&TableCache) = |cache| drop(cache.begin_load(l2(1)));
+        side_by_side(cache, &[pin, evict, pin]).validate();
     });
 }
 
 #[test]
 fn a_reader_of_an_entry_sees_what_was_done_before_it_was_published() {
     explore(|| {
-        let pinned = Pinned::fresh(Arc::new(slice(l2(0), 2, 0)));
+        let (cache, pinned) = one_slice(2);
         side_by_side(
-            (pinned, AtomicU64::new(0)),
+            (cache, pinned, AtomicU64::new(0)),
             &[
-                |(pinned, data)| {
+                |(_, pinned, data)| {
                     data.store(7, Ordering::Relaxed);
                     pinned.publish(&EntryRun { start: 0, count: 2, first: 1, stride: 0 });
                 },
-                |(pinned, data)| {
-                    if pinned.entry(1) == 1 {
-                        assert_eq!((pinned.entry(0), data.load(Ordering::Relaxed)), (1, 7));
+                |(cache, _, data)| {
+                    let seen = cache.peek(l2(0), |slice| [1, 0].map(|place| slice.entry(place)));
+                    if let Some([1, first]) = seen {
+                        assert_eq!((first, data.load(Ordering::Relaxed)), (1, 7));
                     }
                 },
             ],
@@ -62,36 +58,68 @@ fn a_reader_of_an_entry_sees_what_was_done_before_it_was_published() {
     });
 }
 
+/// A frame goes from one slice to the next while a reader looks at the first.
+#[test]
+fn a_reader_that_comes_late_has_seen_nothing() {
+    explore_within(Some(3), || {
+        let (cache, pinned) = one_slice(2);
+        drop(pinned);
+        let look: fn(&TableCache) = |cache| {
+            let seen = cache.peek(l2(0), |slice| [0, 1].map(|place| slice.entry(place)));
+            assert!(seen.is_none_or(|seen| seen == [WIDE; 2] || seen == [WIDE + 6; 2]), "{seen:?}");
+        };
+        let change: fn(&TableCache) = |cache| {
+            drop(cache.commit(l2(1), FileOffset(0), &bytes(2, WIDE + 3)));
+            drop(cache.commit(l2(0), FileOffset(0), &bytes(2, WIDE + 6)));
+        };
+        side_by_side(cache, &[look, change]).validate();
+    });
+}
+
 /// A slice that is packed, and data of updates of its first entry and its last.
-type Unpacked = (Pinned, [AtomicU64; 2]);
+type Unpacked = (TableCache, Pinned, [AtomicU64; 2]);
 
-/// As few entries as are packed.
-const PACKED: usize = 32;
+/// What the entries are, which can be kept narrow.
+const BEFORE: u64 = 1;
 
-fn update((slice, data): &Unpacked, which: usize) {
+fn update((cache, slice, data): &Unpacked, which: usize) {
     data[which].store(7, Ordering::Relaxed);
-    if let Some(each) = slice.unpacked() {
-        slice.unpack(each);
-    }
-    slice.publish(&EntryRun { start: which * (PACKED - 1), count: 1, first: 9, stride: 0 });
-    assert_eq!(slice.entry(which * (PACKED - 1)), 9);
+    cache.unpack(slice);
+    slice.publish(&EntryRun { start: which, count: 1, first: 9, stride: 0 });
+    assert_eq!(slice.entry(which), 9);
 }
 
 #[test]
 fn who_looks_while_a_slice_is_unpacked_sees_what_it_was_or_what_was_published() {
+    fn check(world: &Unpacked, entry: u64) {
+        assert!(entry == BEFORE || (entry, world.2[0].load(Ordering::Relaxed)) == (9, 7));
+    }
+    let by_the_cache: fn(&Unpacked) = |world| {
+        world.0.peek(l2(0), |slice| slice.entry(0)).into_iter().for_each(|entry| check(world, entry));
+    };
+    let by_a_pin: fn(&Unpacked) = |world| check(world, world.1.entry(0));
+    for look in [by_the_cache, by_a_pin] {
+        explore_within(Some(3), move || {
+            let cache = room_for(2);
+            let slice = cache.commit(l2(0), FileOffset(0), &bytes(2, BEFORE));
+            assert!(slice.is_packed());
+            let data = [AtomicU64::new(0), AtomicU64::new(0)];
+            let world = side_by_side((cache, slice, data), &[|it| update(it, 0), look]);
+            assert_eq!([0, 1].map(|place| world.1.entry(place)), [9, BEFORE]);
+            world.0.validate();
+        });
+    }
+}
+
+#[test]
+fn of_two_who_unpack_a_slice_each_finds_it_so() {
     explore_within(Some(3), || {
-        let slice = Pinned::fresh(Arc::new(slice(l2(0), PACKED, 3)));
-        assert!(slice.is_packed());
-        let look: fn(&Unpacked) = |(slice, data)| {
-            for (which, data) in data.iter().enumerate() {
-                let entry = slice.entry(which * (PACKED - 1));
-                assert!(entry == 3 || (entry, data.load(Ordering::Relaxed)) == (9, 7));
-            }
-            assert_eq!(slice.entry(1), 3);
-        };
+        let cache = room_for(2);
+        let slice = cache.commit(l2(0), FileOffset(0), &bytes(2, BEFORE));
         let data = [AtomicU64::new(0), AtomicU64::new(0)];
-        let unpacked = side_by_side((slice, data), &[|it| update(it, 0), |it| update(it, 1), look]);
-        assert_eq!([0, 1, PACKED - 1].map(|place| unpacked.0.entry(place)), [9, 3, 9]);
+        let world = side_by_side((cache, slice, data), &[|it| update(it, 0), |it| update(it, 1)]);
+        assert_eq!([0, 1].map(|place| world.1.entry(place)), [9, 9]);
+        world.0.validate();
     });
 }
 
@@ -99,39 +127,94 @@ fn own(key: SliceKey) -> OwnedKey {
     OwnedKey { image: 0, key }
 }
 
-/// A directory whose slices share one list: the last of `TOGETHER` that is in comes first.
-fn list_of(slices: usize) -> Directory {
-    let directory = Directory::new(4);
-    for index in &TOGETHER[..slices] {
-        directory.insert(Arc::new(slice(l2(*index), 1, *index)));
-    }
-    assert_eq!(directory.longest_list(), slices, "keys that share a slot");
-    directory
+/// A directory with memory for slices of one entry, which is their number.
+struct Shelf {
+    arena: Arena,
+    directory: Directory,
+    ledger: Mutex<(Ledger, u64)>,
 }
 
-fn found(directory: &Directory, which: usize) -> bool {
-    let index = TOGETHER[which];
-    let entry = directory.find(own(l2(index)), |slice| slice.entry(0));
-    assert!(entry.is_none_or(|entry| entry == index), "the slice of the key");
-    entry.is_some()
+impl Shelf {
+    /// The last of `TOGETHER` that is in comes first: they share one list.
+    fn new(slices: usize) -> Self {
+        Shelf::of_frames(64, slices)
+    }
+
+    fn of_frames(words: usize, slices: usize) -> Self {
+        let arena = Arena::new(words, 1);
+        let shelf = Shelf { arena, directory: Directory::new(4), ledger: Mutex::new((Ledger::default(), 0)) };
+        TOGETHER[..slices].iter().for_each(|index| shelf.insert(*index));
+        assert_eq!(shelf.directory.longest_list(&shelf.arena), slices, "keys that share a slot");
+        shelf
+    }
+
+    fn insert(&self, index: u64) {
+        let (ledger, lives) = &mut *self.ledger.lock().unwrap();
+        let line: Line = ledger.take_line(&self.arena);
+        let header = Header::there(&self.arena, line);
+        header.write(own(l2(index)), FileOffset(0), Shape::Even { first: index, stride: 0 }, 1);
+        *lives += 1;
+        self.directory.insert(&self.arena, header, *lives);
+    }
+
+    fn remove(&self, index: u64) {
+        let (ledger, _) = &mut *self.ledger.lock().unwrap();
+        let header = self.directory.look_up(&self.arena, own(l2(index))).unwrap();
+        self.directory.remove(&self.arena, header);
+        ledger.give_line(&self.arena, header.line);
+    }
+
+    fn find(&self, which: usize) -> bool {
+        let index = TOGETHER[which];
+        let entry = self.directory.find(&self.arena, own(l2(index)), |slice| slice.entry(0));
+        assert!(entry.is_none_or(|entry| entry == index), "the slice of the key");
+        entry.is_some()
+    }
 }
 
 #[test]
-fn a_slice_that_stays_is_found_while_its_neighbours_come_and_go() {
-    explore(|| {
-        let look: fn(&Directory) = |directory| {
-            assert!(found(directory, 0), "the last of the list");
-            assert!(found(directory, 2), "the first of it, and then the second");
-            found(directory, 1);
-            found(directory, 3);
+fn a_slice_is_found_or_not_and_never_another_while_lines_go_from_one_to_the_next() {
+    explore_within(Some(3), || {
+        let look: fn(&Shelf) = |shelf| {
+            for which in 0..4 {
+                shelf.find(which);
+            }
         };
-        let change: fn(&Directory) = |directory| {
-            directory.remove(own(l2(TOGETHER[1])));
-            directory.insert(Arc::new(slice(l2(TOGETHER[3]), 1, TOGETHER[3])));
-            directory.insert(Arc::new(slice(l2(TOGETHER[1]), 1, TOGETHER[1])));
+        let change: fn(&Shelf) = |shelf| {
+            shelf.remove(TOGETHER[1]);
+            shelf.insert(TOGETHER[3]);
+            shelf.insert(TOGETHER[1]);
         };
-        let directory = side_by_side(list_of(3), &[change, look]);
-        assert!((0..4).all(|which| found(&directory, which)));
+        let shelf = side_by_side(Shelf::new(3), &[change, look]);
+        assert!((0..4).all(|which| shelf.find(which)));
+    });
+}
+
+/// A frame of lines is one of entries for a while, which say what the line said that a reader looks for; and holds lines again.
+#[test]
+fn entries_are_never_taken_for_a_slice() {
+    explore_within(Some(3), || {
+        let look: fn(&Shelf) = |shelf| {
+            shelf.find(1);
+        };
+        let change: fn(&Shelf) = |shelf| {
+            TOGETHER[..2].iter().for_each(|index| shelf.remove(*index));
+            let (ledger, _) = &mut *shelf.ledger.lock().unwrap();
+            let frame = ledger.take_frame(&shelf.arena);
+            // Lives that were led, of the image, with the numbers that are looked for, and one entry, which is wrong.
+            let forged = |which: usize| [1 + which as u64, 0, 0, TOGETHER[which], 0, 1 << 2, 99, 0];
+            fill(shelf.arena.frame(frame), forged(0).into_iter().chain(forged(1)));
+            ledger.give_frame(frame);
+            for _ in 0..2 {
+                ledger.take_line(&shelf.arena);
+            }
+        };
+        // Two lines to a frame: both are in one, which is given back, since another has one that is free.
+        let shelf = Shelf::of_frames(16, 2);
+        let third = shelf.ledger.lock().unwrap().0.take_line(&shelf.arena);
+        assert_eq!(third, Line(2), "in the second frame");
+        let shelf = side_by_side(shelf, &[change, look]);
+        assert_eq!(shelf.ledger.lock().unwrap().0.used(), 2, "it holds lines again");
     });
 }
 
@@ -145,7 +228,7 @@ struct Cached {
 impl Cached {
     fn new(slices: usize) -> Self {
         let (loading, loads) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Cached { cache: room_for(slices, 1), loading, loads }
+        Cached { cache: room_for(slices), loading, loads }
     }
 
     fn get(&self, key: SliceKey) -> Pinned {
@@ -216,14 +299,14 @@ fn the_first_commit_wins_by_whatever_road_it_came() {
                     kept.lock().unwrap().push(pinned);
                 },
                 |(cached, kept)| {
-                    let pinned = cached.cache.commit(slice(l2(0), 1, 200));
+                    let pinned = cached.cache.commit(l2(0), FileOffset(0), &bytes(1, 200));
                     kept.lock().unwrap().push(pinned);
                 },
             ],
         );
         shared.0.cache.validate();
         let kept: Vec<Pinned> = std::mem::take(&mut *shared.1.lock().unwrap());
-        assert!(Arc::ptr_eq(kept[0].shared(), kept[1].shared()), "one slice for all");
+        assert!(kept[0].is(&kept[1]), "one slice for all");
     });
 }
 
@@ -246,126 +329,8 @@ fn an_update_never_lands_on_an_evicted_copy() {
         );
         let resident = shared.0.cache.find(l2(0), |slice| slice.entry(0));
         assert!(resident.is_none_or(|entry| entry == shared.1.load(Ordering::Relaxed)));
+        let other = shared.0.cache.find(l2(1), |slice| slice.entry(0));
+        assert!(other.is_none_or(|entry| entry == 101), "an update of another slice");
         shared.0.cache.validate();
-    });
-}
-
-struct Written {
-    slice: Pinned,
-    in_file: AtomicU64,
-    writes: AtomicUsize,
-}
-
-impl Written {
-    fn new() -> Self {
-        let slice = Pinned::fresh(Arc::new(slice(l2(0), 2, 0)));
-        Written { slice, in_file: AtomicU64::new(0), writes: AtomicUsize::new(0) }
-    }
-
-    /// As `commit.rs` does: whoever has the turn writes all that waits.
-    fn update(&self, place: usize) {
-        let run = EntryRun { start: place, count: 1, first: 1 + place as u64, stride: 0 };
-        let mine = self.slice.enqueue(run);
-        let turn = block_on(self.slice.take_turn());
-        if !mine.is_settled() {
-            self.write();
-        }
-        drop(turn);
-        assert!(mine.is_settled());
-        assert_eq!(self.slice.entry(place), run.first, "published");
-        assert_ne!(self.in_file.load(Ordering::Relaxed) & 1 << place, 0, "and in the file before");
-    }
-
-    fn write(&self) {
-        let attempt = self.slice.updates.attempt(FlushNumber::NONE);
-        for run in &attempt.runs {
-            let in_file = self.in_file.load(Ordering::Relaxed);
-            self.in_file.store(in_file | 1 << run.start, Ordering::Relaxed);
-        }
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        self.slice.settle(&attempt);
-    }
-}
-
-#[test]
-fn what_waits_for_one_slice_goes_out_whole_and_once() {
-    explore(|| {
-        let written =
-            side_by_side(Written::new(), &[|written| written.update(0), |written| written.update(1)]);
-        assert!(written.slice.updates.is_empty() && !written.slice.updates.unsettled());
-        assert!(written.writes.load(Ordering::Relaxed) <= 2);
-    });
-}
-
-#[test]
-fn entries_of_a_dropped_request_are_taken_back_unless_somebody_tried_to_write_them() {
-    explore(|| {
-        let written = side_by_side(
-            Written::new(),
-            &[
-                |written| written.update(0),
-                |written| drop(written.slice.enqueue(EntryRun { start: 1, count: 1, first: 2, stride: 0 })),
-            ],
-        );
-        assert!(written.slice.updates.is_empty(), "either way nothing is left");
-        let in_file = written.in_file.load(Ordering::Relaxed) & 2 != 0;
-        assert_eq!(in_file, written.slice.entry(1) == 2, "what went out was published");
-    });
-}
-
-#[test]
-fn entries_that_a_failed_write_may_have_brought_to_the_file_stay() {
-    explore(|| {
-        let written = side_by_side(
-            Written::new(),
-            &[
-                |written| {
-                    let mine = written.slice.enqueue(EntryRun { start: 1, count: 1, first: 2, stride: 0 });
-                    let turn = block_on(written.slice.take_turn());
-                    if !mine.is_settled() {
-                        // The write fails: nothing is published, nothing settled.
-                        written.slice.updates.attempt(FlushNumber::NONE);
-                    }
-                    drop(turn);
-                    drop(mine);
-                },
-                |written| written.update(0),
-            ],
-        );
-        if written.slice.updates.unsettled() {
-            assert!(written.slice.updates.may_have_brought(1, 2));
-            written.write();
-        }
-        assert_eq!(written.slice.entry(1), 2);
-        assert!(written.slice.updates.is_empty());
-    });
-}
-
-#[test]
-fn whoever_sees_a_promised_entry_finds_its_slice_kept() {
-    explore(|| {
-        let slice = Pinned::fresh(Arc::new(slice(l2(0), 2, 0)));
-        side_by_side(
-            (Kept::default(), slice),
-            &[
-                |(kept, slice)| {
-                    let run = EntryRun { start: 1, count: 1, first: 7, stride: 0 };
-                    kept.promise(slice, run, Promise { after: FlushNumber::NONE, bytes: 0 });
-                },
-                |(kept, slice)| {
-                    if slice.entry(1) == 7 {
-                        let is_kept = !kept.is_empty();
-                        assert!(is_kept || slice.updates.is_empty(), "a batch finds it, or has found it");
-                    }
-                },
-                |(kept, slice)| {
-                    let attempt = slice.updates.attempt(FlushNumber::NONE);
-                    if slice.settle(&attempt).entries > 0 {
-                        kept.let_go(slice);
-                        assert!(kept.is_empty() && slice.updates.is_empty(), "nothing is owed any more");
-                    }
-                },
-            ],
-        );
     });
 }

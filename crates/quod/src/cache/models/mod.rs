@@ -4,12 +4,19 @@
 mod kernels;
 #[cfg(quod_shuttle)]
 mod schedules;
+#[cfg(quod_loom)]
+mod updates;
 
 use std::sync::Arc;
 
-use super::{Slice, SliceKey, SlicePool, TableCache, TableLevel};
-use crate::geometry::SLICE_BYTES;
+#[cfg(quod_loom)]
+use super::Pinned;
+use super::{SliceKey, SlicePool, TableCache, TableLevel};
+#[cfg(quod_loom)]
 use crate::units::FileOffset;
+
+/// Bytes of a model's slices at most: a frame of half of them is eight lines.
+const SLICE_BYTES: usize = 1024;
 
 fn l2(index: u64) -> SliceKey {
     SliceKey { level: TableLevel::L2, index }
@@ -20,13 +27,22 @@ fn bytes(entries: usize, value: u64) -> Vec<u8> {
     value.to_le_bytes().repeat(entries)
 }
 
-fn slice(key: SliceKey, entries: usize, value: u64) -> Slice {
-    Slice::new(key, FileOffset(0), &bytes(entries, value))
+/// A cache that has room for so many slices that take a frame each, and not for one more.
+fn room_for(slices: usize) -> TableCache {
+    let mut pool = SlicePool::with_budget(SLICE_BYTES, slices * SLICE_BYTES);
+    let with_slices = pool.bytes_with(&pool.lock(), slices, slices, slices);
+    pool.budget = with_slices + size_of::<TableCache>();
+    TableCache::new(&Arc::new(pool))
 }
 
-/// A cache that has room for so many slices of so many entries, and not for one more.
-fn room_for(slices: usize, entries: usize) -> TableCache {
-    let mut pool = SlicePool::with_budget(slices * SLICE_BYTES as usize);
-    pool.budget = pool.bytes() + size_of::<TableCache>() + slices * slice(l2(0), entries, 0).bytes();
-    TableCache::new(&Arc::new(pool))
+/// An entry that is not narrow, so that its slice is updated as it is.
+#[cfg(quod_loom)]
+const WIDE: u64 = 100;
+
+/// A cache with one slice of wide entries, pinned.
+#[cfg(quod_loom)]
+fn one_slice(entries: usize) -> (TableCache, Pinned) {
+    let cache = room_for(1);
+    let pinned = cache.commit(l2(0), FileOffset(0), &bytes(entries, WIDE));
+    (cache, pinned)
 }

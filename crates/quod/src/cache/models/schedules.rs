@@ -8,7 +8,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
 use super::super::{Begin, EntryRun, Pinned, SliceKey, TableCache};
-use super::{bytes, l2, room_for, slice};
+use super::{bytes, l2, room_for};
 use crate::models::schedules::explore;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::units::FileOffset;
@@ -31,7 +31,7 @@ impl World {
     fn new(slices: usize) -> Self {
         let entries = (0..KEYS).map(AtomicU64::new).collect();
         let loading = (0..KEYS).map(|_| AtomicBool::new(false)).collect();
-        World { cache: room_for(slices, ENTRIES), file: File { entries, loading } }
+        World { cache: room_for(slices), file: File { entries, loading } }
     }
 
     fn in_file(&self, key: SliceKey) -> u64 {
@@ -56,6 +56,7 @@ impl World {
 
     /// As `commit.rs` does: under the slice's turn the file has it first, then it is published.
     fn update(&self, pinned: &Pinned) {
+        self.cache.unpack(pinned);
         let turn = block_on(pinned.take_turn());
         let before = pinned.entry(0);
         let key = pinned.key();
@@ -77,7 +78,7 @@ impl World {
 
     /// Commits what was read without a load, as the first slice of a new table is: only where no other can be newer.
     fn commit_by_another_road(&self, key: SliceKey) {
-        let pinned = self.cache.commit(slice(key, ENTRIES, self.in_file(key)));
+        let pinned = self.cache.commit(key, FileOffset(0), &bytes(ENTRIES, self.in_file(key)));
         assert_eq!(pinned.entry(0) % KEYS, key.index);
     }
 
@@ -120,7 +121,7 @@ fn threads_that_do_everything_at_once_never_see_a_wrong_or_stale_slice() {
         threads.into_iter().for_each(|thread| thread.join().expect("a thread that ends"));
         world.cache.validate();
         assert_eq!((pinned(&world.cache), world.cache.loads()), (0, 0));
-        for slice in world.cache.resident() {
+        for (slice, _) in world.cache.resident() {
             assert_eq!(slice.entry(0), world.in_file(slice.key()), "{slice:?}");
         }
     });
@@ -137,13 +138,13 @@ fn two_roads_to_one_slice_end_at_the_first_commit() {
         let linked = {
             let world = Arc::clone(&world);
             thread::spawn(move || {
-                let pinned = world.cache.commit(slice(l2(0), ENTRIES, world.in_file(l2(0))));
+                let pinned = world.cache.commit(l2(0), FileOffset(0), &bytes(ENTRIES, world.in_file(l2(0))));
                 world.update(&pinned);
                 pinned
             })
         };
         let (loaded, linked) = (loaded.join().expect("it ends"), linked.join().expect("it ends"));
-        assert!(Arc::ptr_eq(loaded.shared(), linked.shared()), "one slice of a key");
+        assert!(loaded.is(&linked), "one slice of a key");
         assert_eq!(loaded.entry(0), world.in_file(l2(0)));
         world.cache.validate();
     });
@@ -151,5 +152,5 @@ fn two_roads_to_one_slice_end_at_the_first_commit() {
 
 /// How many slices are pinned.
 fn pinned(cache: &TableCache) -> usize {
-    cache.resident().iter().filter(|slice| slice.is_pinned()).count()
+    cache.resident().iter().filter(|(_, is_pinned)| *is_pinned).count()
 }

@@ -1,13 +1,6 @@
 //! The contract's points 1 to 4, 6 and 7, one after another.
 
-use std::sync::{Arc, Weak};
-
 use super::*;
-
-/// Another holder of a slice, that keeps it neither resident nor alive.
-fn watch(cache: &TableCache, key: SliceKey) -> Weak<Slice> {
-    cache.pool.directory.find(cache.owned(key), Arc::downgrade).unwrap()
-}
 
 #[test]
 fn the_bytes_held_never_exceed_the_budget() {
@@ -26,16 +19,18 @@ fn the_directory_counts_against_the_budget() {
     let cache = TableCache::new(&pool);
     let empty = pool.bytes();
     assert!(empty >= cache.pool.directory.bytes() + size_of::<TableCache>());
-    let full = |key| Slice::new(key, FileOffset(0), &scattered_bytes());
-    (0..1000).for_each(|index| drop(cache.commit(full(l2(index)))));
-    assert_eq!(residents(&cache), (pool.budget() - empty) / full(l2(0)).bytes());
+    (0..1000).for_each(|index| drop(cache.commit(l2(index), FileOffset(0), &narrow_bytes(index))));
+    let bytes_of = |slices| pool.bytes_with(&pool.lock(), slices, slices, slices);
+    drop(cache.commit(l2(1000), FileOffset(0), &narrow_bytes(1000)));
+    assert!(pool.bytes() <= pool.budget() && bytes_of(1) > pool.budget());
+    assert!(residents(&cache) * SLICE_BYTES as usize / 2 > (pool.budget() - empty) * 9 / 10);
 }
 
 #[test]
 fn an_empty_pool_is_small() {
     for budget in [0, 1 << 20, 12 << 20, 1 << 30] {
         let bytes = SlicePool::new(budget).bytes();
-        assert!(bytes < 4096 + budget / 30, "{bytes} bytes of {budget}");
+        assert!(bytes < 8192 + budget / 30, "{bytes} bytes of {budget}");
     }
 }
 
@@ -52,51 +47,25 @@ fn a_hit_shows_the_entries_that_were_committed() {
 }
 
 #[test]
-fn a_referenced_slice_lives_on_when_it_is_evicted() {
-    let cache = room_for(1);
-    read_in(&cache, l2(0), 7);
-    let watched = watch(&cache, l2(0));
-    let seen = cache.find(l2(0), |slice| {
-        // The reader's reference is no pin: the slice leaves the cache at once.
-        read_in(&cache, l2(1), 8);
-        assert_eq!(found(&cache, l2(0)), None);
-        assert!(watched.upgrade().is_some_and(|slice| slice.is_evicted()), "freed under its reader");
-        slice.entry(ENTRIES - 1)
-    });
-    assert_eq!(seen, Some(7));
-    assert!(watched.upgrade().is_none(), "freed when the last reference drops");
-    cache.validate();
-}
-
-#[test]
-fn a_slice_that_nobody_refers_to_is_freed_when_it_is_evicted() {
-    let cache = room_for(1);
-    read_in(&cache, l2(0), 7);
-    let watched = watch(&cache, l2(0));
-    read_in(&cache, l2(1), 8);
-    assert!(watched.upgrade().is_none());
-}
-
-#[test]
 fn an_evicted_slice_can_no_longer_be_pinned() {
     let cache = room_for(1);
     read_in(&cache, l2(0), 7);
-    let evicted = watch(&cache, l2(0)).upgrade().unwrap();
     read_in(&cache, l2(1), 8);
-    assert!(Pinned::try_new(&evicted).is_none());
     assert!(cache.pin(l2(0)).is_none());
     assert!(cache.pin(l2(1)).is_some());
 }
 
 #[test]
-fn no_count_of_pins_looks_like_an_eviction() {
+fn pins_are_counted_one_by_one() {
     let cache = room_for(1);
-    let pinned = read_in(&cache, l2(0), 7);
-    let most = u32::MAX - 1;
-    pinned.shared().set_pins(most);
-    assert!(cache.pin(l2(0)).is_none(), "one more than can be counted");
-    assert!(!pinned.is_evicted());
-    pinned.shared().set_pins(1);
+    let first = read_in(&cache, l2(0), 7);
+    let many: Vec<_> = (0..1000).map(|_| first.clone()).chain(cache.pin(l2(0))).collect();
+    assert_eq!(first.header().pins(), 1002);
+    drop(many);
+    assert_eq!(first.header().pins(), 1);
+    let header = first.header().line;
+    drop(first);
+    assert_eq!(crate::cache::slice::Header::there(&cache.pool.arena, header).pins(), 0);
 }
 
 #[test]
@@ -110,11 +79,21 @@ fn a_miss_is_the_callers_to_satisfy() {
 }
 
 #[test]
+fn a_load_that_is_given_up_leaves_nothing() {
+    let cache = room_for(4);
+    drop(read_in(&cache, l2(1), 1));
+    let before = cache.pool.bytes();
+    drop(load(&cache, l2(0)));
+    assert_eq!((found(&cache, l2(0)), cache.loads(), cache.pool.bytes()), (None, 0, before));
+    cache.validate();
+}
+
+#[test]
 fn the_first_commit_wins() {
     let cache = room_for(4);
-    let first = cache.commit(slice(l2(0), 1));
-    let second = cache.commit(slice(l2(0), 2));
-    assert!(Arc::ptr_eq(first.shared(), second.shared()));
+    let first = committed(&cache, l2(0), 1);
+    let second = committed(&cache, l2(0), 2);
+    assert!(first.is(&second));
     assert_eq!((found(&cache, l2(0)), residents(&cache)), (Some(1), 1));
     cache.validate();
 }
@@ -123,71 +102,21 @@ fn the_first_commit_wins() {
 fn a_load_that_was_overtaken_gets_what_overtook_it() {
     let cache = room_for(4);
     let load = load(&cache, l2(0));
-    drop(cache.commit(slice(l2(0), 1)));
+    drop(committed(&cache, l2(0), 1));
     assert_eq!(load.commit(FileOffset(0), &bytes(2)).entry(0), 1);
     assert_eq!(found(&cache, l2(0)), Some(1));
 }
 
-/// A cache in which slices have gone, so that their memory is there for others.
-#[cfg(target_endian = "little")]
-fn with_spare_memory() -> TableCache {
+#[test]
+fn who_needs_no_more_than_the_bytes_leaves_nothing_pinned() {
     let cache = room_for(2);
-    (100..110).for_each(|index| drop(read_in(&cache, l2(index), index)));
-    cache
-}
-
-/// Reads a slice straight into memory, where there is some for so many bytes.
-#[cfg(target_endian = "little")]
-fn read_straight<'a>(load: Load<'a>, length: usize, value: u64) -> Result<Option<Pinned>, Load<'a>> {
-    let read = |room: &mut [u8]| {
-        room.copy_from_slice(&bytes(value));
-        true
-    };
-    load.commit_read(FileOffset(4096), length, read)
-}
-
-#[cfg(target_endian = "little")]
-#[test]
-fn a_slice_is_read_into_memory_of_one_that_went_where_that_is_of_its_length() {
-    let length = bytes(0).len();
-    let cache = room_for(2);
-    assert!(read_straight(load(&cache, l2(0)), length, 5).is_err(), "none has gone");
-    assert_eq!((found(&cache, l2(0)), cache.loads()), (None, 0));
-
-    let cache = with_spare_memory();
-    let Err(load) = read_straight(load(&cache, l2(0)), length + 8, 5) else { panic!("none is so long") };
-    let Ok(Some(slice)) = read_straight(load, length, 7) else { panic!("there is memory") };
-    assert_eq!(
-        (slice.key(), slice.at(), slice.len(), slice.entry(ENTRIES - 1)),
-        (l2(0), FileOffset(4096), ENTRIES, 7)
-    );
-    assert_eq!((found(&cache, l2(0)), pinned(&cache), cache.loads()), (Some(7), 1, 0));
-    cache.validate();
-}
-
-#[cfg(target_endian = "little")]
-#[test]
-fn what_was_read_in_part_is_seen_by_nobody() {
-    let cache = with_spare_memory();
-    let torn = |room: &mut [u8]| {
-        room[..11].fill(0xee);
-        false
-    };
-    let outcome = load(&cache, l2(0)).commit_read(FileOffset(0), bytes(0).len(), torn);
-    assert!(matches!(outcome, Ok(None)));
-    assert_eq!((found(&cache, l2(0)), cache.loads()), (None, 0));
-    cache.validate();
-    assert_eq!(read_in(&cache, l2(0), 3).entry(0), 3);
-}
-
-#[cfg(target_endian = "little")]
-#[test]
-fn a_load_straight_into_memory_that_was_overtaken_gets_what_overtook_it() {
-    let cache = with_spare_memory();
-    let load = load(&cache, l2(0));
-    drop(cache.commit(slice(l2(0), 1)));
-    let Ok(Some(slice)) = read_straight(load, bytes(0).len(), 2) else { panic!("there is memory") };
-    assert_eq!((slice.entry(0), found(&cache, l2(0))), (1, Some(1)));
+    assert!(load(&cache, l2(0)).commit_read(FileOffset(4096), &bytes(5)).is_ok());
+    assert_eq!((found(&cache, l2(0)), pinned(&cache), cache.loads()), (Some(5), 0, 0));
+    assert_eq!(cache.pin(l2(0)).map(|slice| (slice.at(), slice.len())), Some((FileOffset(4096), ENTRIES)));
+    let late = load(&cache, l2(1));
+    drop(committed(&cache, l2(1), 6));
+    assert!(late.commit_read(FileOffset(0), &bytes(7)).is_err_and(|first| first.entry(0) == 6));
+    assert_eq!((found(&cache, l2(1)), pinned(&cache)), (Some(6), 0));
     cache.validate();
 }
 
@@ -195,9 +124,9 @@ fn a_load_straight_into_memory_that_was_overtaken_gets_what_overtook_it() {
 /// taken then, it would bring back entries that the file no longer has.
 #[test]
 fn what_overtook_a_load_cannot_go_before_the_load_ends() {
-    let cache = room_for(2);
+    let cache = room_for(3);
     let load = load(&cache, l2(0));
-    cache.commit(slice(l2(0), 1));
+    drop(committed(&cache, l2(0), 1));
     (1..20).for_each(|index| drop(read_in(&cache, l2(index), index)));
     assert_eq!(found(&cache, l2(0)), Some(1));
     cache.validate();
@@ -227,7 +156,8 @@ fn all_pinned_the_cache_grows_and_later_commits_shrink_it() {
         drop(kept);
         cache.validate();
         read_in(&cache, l2(1000), 0);
-        assert_eq!(residents(&cache), 4);
+        // Their lines may lie in several frames.
+        assert!((3..=4).contains(&residents(&cache)), "{} slices", residents(&cache));
         cache.validate();
     }
 }

@@ -9,7 +9,8 @@
 //! | `policy.rs` | which slice goes, against the reference's algorithm on the same trace |
 //! | `pool.rs` | 1 and 7 for several images under one budget |
 //! | `directory.rs` | slots and their lists |
-//! | `packed.rs` | slices whose entries are kept as runs |
+//! | `packed.rs` | slices whose entries are kept as runs, or narrow |
+//! | `late.rs` | readers whose slice goes, or changes, while they look |
 //! | `model.rs` | all of it against a plain model |
 //! | `stress.rs` | all of it from many threads |
 //!
@@ -17,6 +18,7 @@
 
 mod contract;
 mod directory;
+mod late;
 mod model;
 mod observed;
 mod packed;
@@ -32,7 +34,7 @@ use super::{Begin, Load, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLe
 use crate::geometry::SLICE_BYTES;
 use crate::units::FileOffset;
 
-/// Entries of a test's slice: too few to be packed.
+/// Entries of a test's slice: too few to be runs.
 const ENTRIES: usize = 8;
 
 fn l2(index: u64) -> SliceKey {
@@ -48,20 +50,27 @@ fn bytes(value: u64) -> Vec<u8> {
     value.to_le_bytes().repeat(ENTRIES)
 }
 
-/// Bytes of a whole slice of which no three entries rise evenly.
-fn scattered_bytes() -> Vec<u8> {
-    (0..SLICE_BYTES / 8).flat_map(|place| place.pow(3).to_le_bytes()).collect()
+/// Bytes of a slice whose entries are runs.
+fn even_bytes(first: u64) -> Vec<u8> {
+    (0..SLICE_BYTES / 8).flat_map(|place| (first + place).to_le_bytes()).collect()
 }
 
-fn slice(key: SliceKey, value: u64) -> Slice {
-    Slice::new(key, FileOffset(0), &bytes(value))
+/// Bytes of a slice whose entries are no runs, and mean something.
+fn narrow_bytes(first: u64) -> Vec<u8> {
+    (0..SLICE_BYTES / 8).flat_map(|place| ((first + place.pow(2)) << 16).to_le_bytes()).collect()
+}
+
+/// A pool that has room for so many slices that take a frame each, not for one more, and for so many caches.
+fn pool_of(slices: usize, images: usize) -> Arc<SlicePool> {
+    let mut pool = SlicePool::with_budget(SLICE_BYTES as usize, slices * SLICE_BYTES as usize);
+    let with_slices = pool.bytes_with(&pool.lock(), slices, slices, slices);
+    pool.budget = with_slices + images * size_of::<TableCache>();
+    Arc::new(pool)
 }
 
 /// A cache that has room for `slices` slices, and not for one more.
 fn room_for(slices: usize) -> TableCache {
-    let mut pool = SlicePool::with_budget(slices * SLICE_BYTES as usize);
-    pool.budget = pool.bytes() + size_of::<TableCache>() + slices * slice(l2(0), 0).bytes();
-    TableCache::new(&Arc::new(pool))
+    TableCache::new(&pool_of(slices, 1))
 }
 
 /// What a look-up sees.
@@ -71,7 +80,7 @@ fn found(cache: &TableCache, key: SliceKey) -> Option<u64> {
 
 /// Whether it is here, asked without a trace of the question.
 fn is_resident(cache: &TableCache, key: SliceKey) -> bool {
-    cache.pool.directory.find(cache.owned(key), |_| ()).is_some()
+    cache.pool.directory.look_up(&cache.pool.arena, cache.owned(key)).is_some()
 }
 
 fn residents(cache: &TableCache) -> usize {
@@ -87,12 +96,22 @@ fn load(cache: &TableCache, key: SliceKey) -> Load<'_> {
     }
 }
 
+/// A slice that came by no load.
+fn committed(cache: &TableCache, key: SliceKey, value: u64) -> Pinned {
+    cache.commit(key, FileOffset(0), &bytes(value))
+}
+
 /// A miss, satisfied.
 fn read_in(cache: &TableCache, key: SliceKey, value: u64) -> Pinned {
     load(cache, key).commit(FileOffset(0), &bytes(value))
 }
 
+/// Bytes that a slice takes.
+fn bytes_of(cache: &TableCache, key: SliceKey) -> usize {
+    cache.pool.bytes_of(cache.pin(key).expect("it is here").header())
+}
+
 /// How many slices are pinned.
 fn pinned(cache: &TableCache) -> usize {
-    cache.resident().iter().filter(|slice| slice.is_pinned()).count()
+    cache.resident().iter().filter(|(_, is_pinned)| *is_pinned).count()
 }

@@ -6,41 +6,24 @@ use super::*;
 use crate::cache::{EntryRun, Promise};
 use crate::units::FlushNumber;
 
-/// Bytes of a slice whose entries rise evenly.
-fn even_bytes(first: u64) -> Vec<u8> {
-    (0..SLICE_BYTES / 8).flat_map(|place| (first + place).to_le_bytes()).collect()
-}
-
-fn even(index: u64) -> Slice {
-    Slice::new(l2(index), FileOffset(0), &even_bytes(1000 * index))
-}
-
-/// What takes as much memory unpacked.
-fn scattered() -> usize {
-    Slice::new(l2(0), FileOffset(0), &scattered_bytes()).bytes()
-}
-
-/// A cache of so many bytes for slices.
-fn room_of(bytes: usize) -> TableCache {
-    let mut pool = SlicePool::with_budget(bytes);
-    pool.budget = pool.bytes() + size_of::<TableCache>() + bytes;
-    TableCache::new(&Arc::new(pool))
+/// A cache that has room for so many slices whose entries are wide, with their lines.
+fn room_for_wide(slices: usize) -> TableCache {
+    room_for(2 * slices)
 }
 
 /// Makes slices resident, as many as are given.
-fn fill(cache: &TableCache, slices: u64) {
+fn fill(cache: &TableCache, slices: u64, bytes: fn(u64) -> Vec<u8>) {
     for index in 0..slices {
-        load(cache, l2(index)).commit(FileOffset(0), &even_bytes(1000 * index));
+        load(cache, l2(index)).commit(FileOffset(0), &bytes(1000 * index));
     }
 }
 
 #[test]
 fn a_budget_holds_many_times_as_many() {
-    let cache = room_of(10 * scattered());
-    fill(&cache, 1000);
-    assert_eq!(residents(&cache), 10 * scattered() / even(0).bytes());
-    assert!(residents(&cache) > 150);
-    for slice in cache.resident() {
+    let cache = room_for_wide(100);
+    fill(&cache, 10_000, even_bytes);
+    assert!(residents(&cache) > 3_900, "{} slices", residents(&cache));
+    for (slice, _) in cache.resident() {
         let first = 1000 * slice.key().index;
         assert_eq!([0, 1, 511].map(|place| slice.entry(place)), [first, first + 1, first + 511]);
         assert!(slice.is_packed());
@@ -49,85 +32,148 @@ fn a_budget_holds_many_times_as_many() {
 }
 
 #[test]
+fn a_budget_holds_twice_as_many_that_name_clusters() {
+    let cache = room_for_wide(100);
+    fill(&cache, 1000, narrow_bytes);
+    assert_eq!(residents(&cache), 200);
+    for (slice, _) in cache.resident() {
+        let first = 1000 * slice.key().index;
+        assert_eq!(
+            [0, 1, 511].map(|place| slice.entry(place)),
+            [0, 1, 511 * 511].map(|more| (first + more) << 16)
+        );
+        assert!(slice.is_packed());
+    }
+    cache.validate();
+}
+
+/// As they may be in a file that is not sound, or is larger than 8 TiB.
+#[test]
+fn entries_that_are_not_narrow_take_two_frames() {
+    let any = |first| {
+        even_bytes(first).into_iter().enumerate().map(|(at, byte)| byte ^ (at * at) as u8).collect::<Vec<_>>()
+    };
+    let cache = room_for_wide(10);
+    for index in 0..100 {
+        let slice = load(&cache, l2(index)).commit(FileOffset(0), &any(index));
+        assert!(!slice.is_packed());
+        let seen: Vec<u8> = (0..slice.len()).flat_map(|place| slice.entry(place).to_le_bytes()).collect();
+        assert_eq!(seen, any(index));
+        drop(slice);
+        cache.validate();
+    }
+    assert_eq!(residents(&cache), 10);
+}
+
+#[test]
+fn slices_of_a_few_runs_are_kept_whole_and_give_their_lines_back() {
+    let runs = |count: u64, first: u64| -> Vec<u8> {
+        (0..512)
+            .flat_map(|place| (first + (place * count / 512).pow(3) * 1000 + place).to_le_bytes())
+            .collect()
+    };
+    let cache = room_for_wide(20);
+    for index in 0..4_000 {
+        let bytes = runs(1 + index % 16, index);
+        let slice = load(&cache, l2(index)).commit(FileOffset(0), &bytes);
+        let seen: Vec<u8> = (0..slice.len()).flat_map(|place| slice.entry(place).to_le_bytes()).collect();
+        assert_eq!(seen, bytes);
+    }
+    assert!(residents(&cache) > 180, "{} slices", residents(&cache));
+    cache.validate();
+    // All that they had is there for others.
+    fill(&cache, 100, narrow_bytes);
+    assert!(residents(&cache).abs_diff(40) <= 1, "{} slices", residents(&cache));
+    cache.validate();
+}
+
+#[test]
 fn lists_of_the_directory_stay_short() {
     for stride in [1, 4001] {
         let cache = TableCache::new(&SlicePool::new(12_800 << 10));
-        for index in 0..60_000 {
+        for index in 0..130_000 {
             load(&cache, l2(stride * index)).commit(FileOffset(0), &even_bytes(index));
         }
-        assert!(residents(&cache) > 48_000);
-        let longest = cache.pool.directory.longest_list();
-        assert!(longest <= 10, "{longest} slices, {stride} apart, in one list");
+        assert!(residents(&cache) > 100_000, "{} slices", residents(&cache));
+        let longest = cache.pool.directory.longest_list(&cache.pool.arena);
+        assert!(longest <= 16, "{longest} slices, {stride} apart, in one list");
     }
 }
 
 #[test]
 fn who_unpacks_one_has_others_make_room_for_it() {
-    let room = 10 * scattered();
-    let cache = room_of(room);
-    fill(&cache, 1000);
-    let packed = cache.pool.bytes();
-    let held: Vec<_> = (990..1000).map(|index| cache.pin(l2(index)).expect("it has just come")).collect();
-    let before = residents(&cache);
-    for (unpacked, slice) in (1..).zip(&held[..4]) {
-        cache.unpack(slice);
-        assert!(!slice.is_packed() && !slice.is_evicted());
-        assert!(cache.pool.bytes() <= cache.pool.budget);
-        let went = before - residents(&cache);
-        let each = even(0).bytes();
-        assert!(
-            (went * each).abs_diff(unpacked * SLICE_BYTES as usize) < each + 16 * unpacked,
-            "{went} went"
-        );
-        assert_eq!(slice.entry(511), 1000 * slice.key().index + 511);
-        cache.validate();
+    for bytes in [even_bytes as fn(u64) -> Vec<u8>, narrow_bytes] {
+        let cache = room_for_wide(20);
+        fill(&cache, 1000, bytes);
+        let held: Vec<_> = (990..1000).map(|index| cache.pin(l2(index)).expect("it has just come")).collect();
+        for slice in &held {
+            let before = slice.copy(0..512);
+            let there = residents(&cache);
+            cache.unpack(slice);
+            assert!(!slice.is_packed() && cache.pool.bytes() <= cache.pool.budget);
+            assert!(residents(&cache) < there, "others went");
+            assert_eq!(slice.copy(0..512), before);
+            cache.validate();
+        }
+        assert_eq!(cache.stats().evictions, 1000 - residents(&cache) as u64);
+        let unpacked = cache.pool.bytes();
+        cache.unpack(&held[0]);
+        assert_eq!(unpacked, cache.pool.bytes(), "once unpacked there is nothing to do");
     }
-    assert_eq!(cache.stats().evictions, 1000 - residents(&cache) as u64);
-    cache.unpack(&held[0]);
-    assert_eq!(packed / 4096, cache.pool.bytes() / 4096, "once unpacked there is nothing to do");
 }
 
 #[test]
-fn an_update_is_seen_beside_what_the_runs_said() {
-    let cache = room_of(10 * scattered());
-    let slice = load(&cache, l2(3)).commit(FileOffset(0), &even_bytes(3000));
-    let entries = |slice: &Slice| -> Vec<u64> { (0..slice.len()).map(|place| slice.entry(place)).collect() };
-    cache.unpack(&slice);
-    slice.promise(
-        EntryRun { start: 7, count: 2, first: 5, stride: 5 },
-        Promise { after: FlushNumber::NONE, bytes: 0 },
-    );
-    let mut wanted: Vec<_> = (3000..3512).collect();
-    assert_eq!(slice.in_file(0..512), wanted);
-    wanted[7..9].copy_from_slice(&[5, 10]);
-    assert_eq!(cache.find(l2(3), entries), Some(wanted));
+fn an_update_is_seen_beside_what_was_there() {
+    for (bytes, entry) in [
+        (even_bytes as fn(u64) -> Vec<u8>, (|place| 3000 + place) as fn(u64) -> u64),
+        (narrow_bytes, |place| (3000 + place * place) << 16),
+    ] {
+        let cache = room_for_wide(10);
+        let slice = load(&cache, l2(3)).commit(FileOffset(0), &bytes(3000));
+        cache.unpack(&slice);
+        // In either frame.
+        for start in [7, 400] {
+            let run = EntryRun { start, count: 2, first: 5, stride: 5 };
+            slice.promise(run, Promise { after: FlushNumber::NONE, bytes: 0 });
+        }
+        let mut wanted: Vec<_> = (0..512).map(entry).collect();
+        assert_eq!(slice.in_file(0..512), wanted);
+        wanted[7..9].copy_from_slice(&[5, 10]);
+        wanted[400..402].copy_from_slice(&[5, 10]);
+        let seen =
+            cache.find(l2(3), |slice| (0..slice.len()).map(|place| slice.entry(place)).collect::<Vec<_>>());
+        assert_eq!(seen, Some(wanted));
+    }
 }
 
 #[test]
 #[should_panic(expected = "who updates a slice has it unpacked")]
 fn a_packed_slice_is_not_updated() {
-    let cache = room_of(scattered());
-    let slice = load(&cache, l2(0)).commit(FileOffset(0), &even_bytes(0));
+    let cache = room_for_wide(2);
+    let slice = load(&cache, l2(0)).commit(FileOffset(0), &narrow_bytes(0));
     slice.publish(&EntryRun { start: 0, count: 1, first: 1, stride: 0 });
 }
 
 #[test]
 fn of_many_who_unpack_a_slice_one_is_counted() {
-    let cache = room_of(100 * scattered());
-    fill(&cache, 50);
-    let before = cache.pool.bytes();
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for index in 0..50 {
-                    let slice = cache.pin(l2(index)).expect("all fit");
-                    cache.unpack(&slice);
-                    assert_eq!(slice.entry(9), 1000 * index + 9);
-                }
-            });
-        }
-    });
-    cache.validate();
-    let more = (cache.pool.bytes() - before) / 50;
-    assert!((SLICE_BYTES as usize..SLICE_BYTES as usize + 64).contains(&more), "{more} bytes each");
+    for bytes in [even_bytes as fn(u64) -> Vec<u8>, narrow_bytes] {
+        let cache = room_for_wide(100);
+        fill(&cache, 50, bytes);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for index in 0..50 {
+                        let slice = cache.pin(l2(index)).expect("all fit");
+                        let before = slice.entry(0);
+                        cache.unpack(&slice);
+                        assert_eq!(slice.entry(0), before);
+                    }
+                });
+            }
+        });
+        cache.validate();
+        let bytes = cache.pool.bytes_with(&cache.pool.lock(), 0, 0, 0);
+        let wide = room_for_wide(50).pool.budget;
+        assert!(bytes.abs_diff(wide) < wide / 20, "{bytes} bytes, and 50 wide slices have {wide}");
+    }
 }

@@ -5,9 +5,7 @@ use crate::cache::KeptShare;
 
 /// A pool that has room for `slices` slices, and so many caches in it.
 fn pool_for(slices: usize, images: usize) -> (Arc<SlicePool>, Vec<TableCache>) {
-    let mut pool = SlicePool::with_budget(slices * SLICE_BYTES as usize);
-    pool.budget = pool.bytes() + images * size_of::<TableCache>() + slices * slice(l2(0), 0).bytes();
-    let pool = Arc::new(pool);
+    let pool = pool_of(slices, images);
     let caches = (0..images).map(|_| TableCache::new(&pool)).collect();
     (pool, caches)
 }
@@ -24,7 +22,7 @@ fn slices_of_one_number_are_each_their_images() {
     for (image, cache) in (0..).zip(&caches) {
         assert!((0..10).all(|index| found(cache, l2(index)) == Some(100 * image + index)));
         assert_eq!(cache.resident().len(), 10);
-        let own = size_of::<TableCache>() + 10 * slice(l2(0), 0).bytes();
+        let own = size_of::<TableCache>() + 10 * bytes_of(cache, l2(0));
         assert_eq!(cache.stats().bytes, own as u64);
     }
 }
@@ -73,16 +71,23 @@ fn an_image_that_is_closed_takes_its_slices_along_and_no_others() {
     (0..20).for_each(|index| drop(read_in(&goes, l2(index), 99)));
     let pinned = goes.pin(l2(3)).expect("it is here");
     drop(goes);
-    assert_eq!(pool.bytes(), before - size_of::<TableCache>());
     pool.validate();
     assert_eq!(pinned.entry(0), 99, "whoever has it may go on reading");
+    let pinned_bytes = pool.arena.frame_bytes() + pool.arena.line_bytes();
+    assert!(pool.bytes() - (before - size_of::<TableCache>()) <= pinned_bytes);
+    assert!(pinned.is_orphaned());
+    let line = pinned.header().line;
     drop(pinned);
+    let header = crate::cache::slice::Header::there(&pool.arena, line);
+    assert!(header.life().is_none(), "who comes late finds no slice there");
+    assert_eq!(pool.bytes(), before - size_of::<TableCache>());
     assert!((0..20).all(|index| found(&stays, l2(index)) == Some(index)));
     // Nothing of it is found by the next one.
     let next = TableCache::new(&pool);
     assert!((0..20).all(|index| found(&next, l2(index)).is_none()));
     drop((stays, next));
-    assert_eq!(pool.bytes(), empty - 2 * size_of::<TableCache>());
+    // But for what is kept for the lines of others.
+    assert_eq!(pool.bytes(), empty - 2 * size_of::<TableCache>() + pool.arena.frame_bytes());
     pool.validate();
 }
 
@@ -104,9 +109,9 @@ fn the_same_slices_of_many_images_spread_over_the_slots() {
     let pool = SlicePool::new(3200 * SLICE_BYTES as usize);
     let caches: Vec<_> = (0..100).map(|_| TableCache::new(&pool)).collect();
     for cache in &caches {
-        (0..32).for_each(|index| drop(cache.commit(slice(l2(index), index))));
+        (0..32).for_each(|index| drop(committed(cache, l2(index), index)));
     }
-    let longest = pool.directory.longest_list();
+    let longest = pool.directory.longest_list(&pool.arena);
     assert!(longest <= 5, "{longest} slices in a list");
 }
 

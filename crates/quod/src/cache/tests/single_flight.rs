@@ -127,8 +127,8 @@ fn the_cache_serves_everybody_while_a_load_reads() {
     let reading = load(&cache, l2(0));
     ends(|| {
         drop(read_in(&cache, l2(1), 1));
-        drop(cache.commit(slice(l2(2), 2)));
-        drop(cache.commit(slice(l2(3), 3)));
+        drop(committed(&cache, l2(2), 2));
+        drop(committed(&cache, l2(3), 3));
         assert!(found(&cache, l2(3)).is_some() && cache.pin(l2(3)).is_some());
         assert!(matches!(cache.begin_load(l2(0)), Begin::Wait(_)));
         cache.validate();

@@ -13,6 +13,29 @@ const STEPS: u64 = 20_000;
 const KEYS: u64 = 40;
 const ROOM: usize = 12;
 
+/// Entries of a slice: enough for runs.
+const MANY: usize = 64;
+
+/// How a slice is kept says its key: as runs, narrow, wide. All entries of it have the value in common.
+fn bytes_of(key: SliceKey, value: u64) -> Vec<u8> {
+    let other = |place: u64| match key.index % 3 {
+        0 => 0,
+        1 => place.pow(2) % 61,
+        _ => place.pow(2) % 61 * 2,
+    };
+    (0..MANY as u64).flat_map(|place| entry(key, value + KEYS * (other(place) << 20)).to_le_bytes()).collect()
+}
+
+fn entry(key: SliceKey, value: u64) -> u64 {
+    if key.index % 3 == 1 { value << 12 } else { value << 2 | 2 }
+}
+
+/// The value that an entry has.
+fn value(slice: &Slice<'_>, place: usize) -> u64 {
+    let entry = slice.entry(place);
+    (if slice.key().index % 3 == 1 { entry >> 12 } else { entry >> 2 }) % (KEYS << 20)
+}
+
 /// The file below the cache: what a load reads, and an update writes first. The lowest bits say whose entry it is.
 struct File {
     entries: Vec<AtomicU64>,
@@ -42,10 +65,12 @@ impl File {
     }
 
     /// As `commit.rs` does: the file has it first, then it is published. Under a turn, since updates have an order.
-    fn update(&self, pinned: &Pinned) {
+    fn update(&self, cache: &TableCache, pinned: &Pinned) {
+        cache.unpack(pinned);
         let turn = crate::block_on(pinned.take_turn());
         let value = self.entries[pinned.key().index as usize].fetch_add(KEYS, Ordering::AcqRel) + KEYS;
-        pinned.publish(&super::super::EntryRun { start: 0, count: ENTRIES, first: value, stride: 0 });
+        let first = entry(pinned.key(), value);
+        pinned.publish(&super::super::EntryRun { start: 0, count: MANY, first, stride: 0 });
         drop(turn);
     }
 }
@@ -62,7 +87,7 @@ fn get(cache: &TableCache, key: SliceKey, file: &File) -> Pinned {
                 return pinned;
             }
             Begin::Wait(loaded) => loaded.wait(),
-            Begin::Load(load) => return load.commit(FileOffset(0), &bytes(file.read(key))),
+            Begin::Load(load) => return load.commit(FileOffset(0), &bytes_of(key, file.read(key))),
         }
     }
 }
@@ -72,7 +97,7 @@ fn check_fresh(cache: &TableCache, key: SliceKey, file: &File) {
     let before = file.entries[key.index as usize].load(Ordering::Acquire);
     let pinned = get(cache, key, file);
     let turn = crate::block_on(pinned.take_turn());
-    let seen = pinned.entry(ENTRIES - 1);
+    let seen = pinned.look(|slice| value(slice, MANY - 1));
     assert!(seen % KEYS == key.index && seen >= before, "{key:?} shows {seen}, the file had {before}");
     drop(turn);
 }
@@ -87,14 +112,14 @@ fn run(cache: &TableCache, file: &File, seed: u64) {
         let key = l2((state >> 16) % KEYS);
         match (state >> 40) % 16 {
             0..6 => {
-                let seen = cache.find(key, |slice| (slice.key(), slice.entry(0) % KEYS));
+                let seen = cache.find(key, |slice| (slice.key(), value(slice, step as usize % MANY) % KEYS));
                 if let Some(seen) = seen {
                     file.hit();
                     assert_eq!(seen, (key, key.index));
                 }
             }
             6..9 => check_fresh(cache, key, file),
-            9..12 => file.update(&get(cache, key, file)),
+            9..12 => file.update(cache, &get(cache, key, file)),
             12 => kept.push(get(cache, key, file)),
             13 => kept.truncate(kept.len() / 2),
             14 => {
@@ -126,6 +151,7 @@ fn threads_that_do_everything_at_once_never_see_a_wrong_or_stale_slice() {
     assert_eq!((stats.hits, pinned(&cache)), (file.hits.load(Ordering::Relaxed), 0));
     assert_eq!(stats.misses, file.loads.load(Ordering::Relaxed), "abandoned loads read nothing");
     assert!(stats.evictions > STEPS / 10, "the budget was small: {stats:?}");
-    drop(cache.commit(slice(l2(KEYS), 0)));
-    assert_eq!(residents(&cache), ROOM);
+    drop(committed(&cache, l2(KEYS), 0));
+    // Lines of those that are left may lie in several frames, and runs take less.
+    assert!(residents(&cache) + 3 >= ROOM, "{} slices", residents(&cache));
 }
