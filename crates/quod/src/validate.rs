@@ -130,7 +130,7 @@ impl QedWriter {
                 "{slice:?} has updates that nobody will write"
             );
         }
-        assert_eq!(kept.iter().filter(|slice| slice.is_orphaned()).count(), 0, "kept, and evicted");
+        assert_eq!(kept.iter().filter(|slice| slice.is_orphaned()).count(), 0, "kept, and its image is gone");
         self.pending.validate(kept.iter().map(|slice| slice.waiting(Updates::promised)));
     }
 }

@@ -1,7 +1,7 @@
 //! The memory of slices: words that any thread may read at any time, whatever they hold by then.
 //!
-//! Role: an [`Arena`] is made of *frames*, each of which holds the entries of a slice, or *lines* of eight words: what is known
-//! of a slice (`slice.rs`), and runs of packed entries (`entries.rs`). A [`Ledger`] says who has which.
+//! Role: an [`Arena`] is made of *frames*, each of which holds the narrow entries of a slice, half of the wide ones, or *lines* of
+//! eight words: what is known of a slice (`slice.rs`), and runs (`entries.rs`). A [`Ledger`] says who has which.
 //!
 //! Invariants: memory that was taken from the system stays where it is until the arena goes. A word of a frame or line that
 //! somebody has is written by who has it; the lock of the pool orders one owner before the next. While a frame holds lines its

@@ -172,7 +172,8 @@ impl TableCache {
     }
 
     /// Makes a slice resident, by whatever road its bytes came, which lie in the file at `at`. When another one is there already,
-    /// that one is returned.
+    /// that one is returned. Where another may have come, been updated and gone since the bytes were read, there is
+    /// [`begin_load`](TableCache::begin_load) instead.
     ///
     /// # Panics
     /// When the bytes are not whole entries, or more than a slice has.

@@ -95,6 +95,17 @@ fn any_words_can_be_looked_at() {
             let _ = (slice.entry(place), slice.len(), slice.is_packed());
         }
     }
+    // Runs that lead round and round, of which there are very many.
+    let round_and_round = [0, 0, 0, 0, 0, u64::from(line.0) << 32 | u64::from(u32::MAX) & !3 | 1, 0, 0];
+    let words_and_next = words.iter().zip(round_and_round).enumerate();
+    words_and_next.for_each(|(which, (place, word))| {
+        let next = if which == 1 { u64::from(line.0) + 1 } else { word };
+        place.store(next, std::sync::atomic::Ordering::Relaxed);
+    });
+    let slice = Slice::shown(l2(0), crate::cache::slice::Header::there(&arena, line));
+    assert_eq!((slice.len(), slice.entry(1 << 20)), ((u32::MAX >> 2) as usize, 0));
+    // It may be anything, but it comes to an end.
+    let _ = slice.entry(511);
     let there_was_none =
         [Shape::Narrow(Frame(u32::MAX)), Shape::Wide(Frame(9), None), Shape::Runs(Line(u32::MAX))];
     assert!(there_was_none.iter().all(|shape| entries::entry(&arena, *shape, 512, 300).is_none()));
