@@ -159,7 +159,7 @@ impl SlicePool {
 
     pub(super) fn with_budget(slice_bytes: usize, budget: usize) -> Self {
         let directory = Directory::new((budget / BYTES_A_PLACE) as u64);
-        let frames = 2 * budget.saturating_sub(directory.bytes()) / slice_bytes;
+        let frames = budget.saturating_sub(directory.bytes()) / (slice_bytes / 2);
         SlicePool {
             arena: Arena::new(slice_bytes / 2 / ENTRY as usize, frames),
             directory,
