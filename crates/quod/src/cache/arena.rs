@@ -22,7 +22,10 @@ const MOST_LINES: usize = 64;
 /// Memory is taken from the system in so many parts, about, until it has the size that was asked for.
 const PARTS: usize = 128;
 
-/// Parts beyond that size, each twice as large as the one before: for slices that are all pinned.
+/// Frames that are planned for at most, which are 32 GiB of slices: a part of more would be much to ask for at once.
+const MOST_PLANNED: usize = 1 << 24;
+
+/// Parts beyond that size, each twice as large as the one before: for slices that are all pinned, and for more than that.
 const MORE_PARTS: usize = 24;
 
 /// Memory for the entries of a slice.
@@ -64,6 +67,7 @@ impl Arena {
     /// Frames of so many words, a power of two; about so many of them.
     pub(super) fn new(frame_words: usize, planned: usize) -> Self {
         assert!(frame_words.is_power_of_two() && frame_words >= LINE_WORDS, "a frame is some lines");
+        let planned = planned.min(MOST_PLANNED);
         let part_bits = planned.div_ceil(PARTS).next_power_of_two().max(16).ilog2();
         Arena {
             parts: (0..planned.div_ceil(1 << part_bits)).map(|_| OnceLock::new()).collect(),

@@ -27,6 +27,13 @@ fn the_directory_counts_against_the_budget() {
 }
 
 #[test]
+fn a_budget_may_be_as_large_as_can_be_said() {
+    let cache = TableCache::new(&SlicePool::new(usize::MAX));
+    assert_eq!(read_in(&cache, l2(7), 7).entry(ENTRIES - 1), 7);
+    cache.validate();
+}
+
+#[test]
 fn an_empty_pool_is_small() {
     for budget in [0, 1 << 20, 12 << 20, 1 << 30, usize::MAX] {
         let bytes = SlicePool::new(budget).bytes();
