@@ -26,7 +26,7 @@ const PARTS: usize = 128;
 const MOST_PLANNED: usize = 1 << 24;
 
 /// Parts beyond that size, each twice as large as the one before: for slices that are all pinned, and for more than that.
-const MORE_PARTS: usize = 24;
+const MORE_PARTS: usize = 29;
 
 /// Memory for the entries of a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Arena {
         size_of_val(&*self.parts)
     }
 
-    /// Which part a frame is in, and where there; how many frames that has, and which is its first.
+    /// Which part a frame is in, and where there.
     #[inline]
     fn part(&self, Frame(frame): Frame) -> (&OnceLock<Part>, usize) {
         let frame = frame as usize;
@@ -108,8 +108,8 @@ impl Arena {
         let beyond = frame - self.planned;
         let which = (beyond >> self.part_bits) + 1;
         let first = ((1 << which.ilog2()) - 1) << self.part_bits;
-        // The last one is larger than all that a `u32` counts.
-        (&self.more[(which.ilog2() as usize).min(MORE_PARTS - 1)], beyond - first)
+        // So many that a `u32` counts no more frames, of parts of sixteen at least.
+        (&self.more[which.ilog2() as usize], beyond - first)
     }
 
     /// Takes the memory from the system that this frame lies in. Under the lock.

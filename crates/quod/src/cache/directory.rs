@@ -15,7 +15,7 @@ use super::TableLevel;
 use super::arena::Arena;
 use super::entries::{NO_LINE, line_named, named};
 use super::slice::{Header, OwnedKey, Slice};
-use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// log2 of the fewest and of the most slots. Past the most, which a budget of 1 GiB has, lists grow longer.
 const SLOT_BITS: std::ops::RangeInclusive<u32> = 4..=21;
@@ -33,7 +33,6 @@ const TRIES: usize = 4;
 pub(super) struct Directory {
     slots: Box<[AtomicU32]>,
     slot_bits: u32,
-    slices: AtomicUsize,
 }
 
 impl Directory {
@@ -41,11 +40,7 @@ impl Directory {
     pub(super) fn new(slices: u64) -> Self {
         let bits = u64::BITS - slices.saturating_sub(1).leading_zeros() + 1;
         let slot_bits = bits.clamp(*SLOT_BITS.start(), *SLOT_BITS.end());
-        Directory {
-            slots: (0..1 << slot_bits).map(|_| AtomicU32::new(NO_LINE as u32)).collect(),
-            slot_bits,
-            slices: AtomicUsize::new(0),
-        }
+        Directory { slots: (0..1 << slot_bits).map(|_| AtomicU32::new(NO_LINE as u32)).collect(), slot_bits }
     }
 
     #[inline]
@@ -98,9 +93,7 @@ impl Directory {
 
     /// What shares the slot of a key. Under the structure lock.
     fn list<'a>(&self, arena: &'a Arena, key: OwnedKey) -> impl Iterator<Item = Header<'a>> {
-        let first = line_named(u64::from(self.slot(key).load(Ordering::Relaxed)));
-        let first = first.map(|line| Header::there(arena, line));
-        std::iter::successors(first, move |header| header.next().map(|line| Header::there(arena, line)))
+        chain(arena, self.slot(key))
     }
 
     /// Puts a slice in, which begins that life. Under the structure lock.
@@ -114,7 +107,6 @@ impl Directory {
         slice.set_next(line_named(u64::from(slot.load(Ordering::Relaxed))));
         slice.begin(life);
         slot.store(named(slice.line) as u32, Ordering::Release);
-        self.count(self.len() + 1);
     }
 
     /// Takes a slice out, and ends its life. Under the structure lock.
@@ -140,31 +132,22 @@ impl Directory {
             }
         }
         slice.end();
-        self.count(self.len() - 1);
     }
 
-    /// Slices that are resident.
-    pub(super) fn len(&self) -> usize {
-        self.slices.load(Ordering::Relaxed)
-    }
-
-    /// Under the structure lock, so that no two count.
-    fn count(&self, slices: usize) {
-        self.slices.store(slices, Ordering::Relaxed);
-    }
-
-    #[cfg(test)]
-    #[cfg(not(quod_shuttle))]
-    pub(super) fn longest_list(&self, arena: &Arena) -> usize {
-        let length = |slot: &AtomicU32| {
-            let first = line_named(u64::from(slot.load(Ordering::Relaxed)));
-            std::iter::successors(first, |line| Header::there(arena, *line).next()).count()
-        };
-        self.slots.iter().map(length).max().unwrap_or(0)
+    /// How many slices share a slot, for each. Under the structure lock.
+    pub(super) fn lengths<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = usize> + 'a {
+        self.slots.iter().map(|slot| chain(arena, slot).count())
     }
 
     /// Bytes of the array.
     pub(super) fn bytes(&self) -> usize {
         self.slots.len() * size_of::<AtomicU32>()
     }
+}
+
+/// The list of a slot. Under the structure lock.
+fn chain<'a>(arena: &'a Arena, slot: &AtomicU32) -> impl Iterator<Item = Header<'a>> + use<'a> {
+    let there = |line| Header::there(arena, line);
+    let first = line_named(u64::from(slot.load(Ordering::Relaxed))).map(there);
+    std::iter::successors(first, move |header| header.next().map(there))
 }

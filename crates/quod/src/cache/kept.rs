@@ -1,7 +1,7 @@
 //! Slices that stay, whatever the budget says: the file is owed entries of theirs.
 //!
 //! Role: [`Kept`] pins each slice in which entries wait that outlive the request they came with, and finds them in the
-//! order of the disk, so that one seed replays to one run.
+//! order of the disk, so that one seed replays to one run. [`KeptShare`] says how many those may be.
 //!
 //! Invariant: a slice is kept while its updates owe something to the file, and from before readers see what is promised; but
 //! for the moment in which a write that failed or was dropped is noted, or one that ended well.
@@ -10,11 +10,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::updates::Updates;
-use super::{EntryRun, Pinned, Promise, SliceKey};
+use super::{EntryRun, Pinned, Promise, SliceKey, SlicePool};
+use crate::geometry::SLICE_BYTES;
+use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, MutexGuard};
+
+/// What may be kept for entries that the file is owed is one part in so many of the budget.
+const KEPT_SHARE: usize = 4;
 
 /// Slices with entries that the file is owed.
 #[derive(Default)]
@@ -78,5 +83,30 @@ impl Kept {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SliceKey, Pinned>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right of one image to have slices kept for entries that the file is owed. All that have it share a quarter of the
+/// budget in equal parts, and each may keep one slice at least: what the file has of them takes as much again, beside the
+/// budget.
+#[derive(Debug)]
+pub(crate) struct KeptShare(Arc<SlicePool>);
+
+impl KeptShare {
+    pub(crate) fn of(pool: &Arc<SlicePool>) -> Self {
+        pool.keepers.fetch_add(1, Ordering::Relaxed);
+        KeptShare(Arc::clone(pool))
+    }
+
+    /// How many slices that is now.
+    pub(crate) fn slices(&self) -> usize {
+        let keepers = self.0.keepers.load(Ordering::Relaxed);
+        (self.0.budget / KEPT_SHARE / SLICE_BYTES as usize / keepers).max(1)
+    }
+}
+
+impl Drop for KeptShare {
+    fn drop(&mut self) {
+        self.0.keepers.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -7,10 +7,11 @@
 //! | --- | --- | --- |
 //! | init | [`SlicePool::new`], [`TableCache::new`] | a budget in bytes, of one image or of many, in the place of 50 tables each (1) |
 //! | allocate | [`TableCache::begin_load`] | memory for a slice is taken before it is read, at the cost of another's (1) |
-//! | find | [`TableCache::find`], [`TableCache::pin`] | an array of slots and lines, read without a lock, in the place of a list under a mutex (2) |
+//! | find | [`TableCache::find`] | an array of slots and lines, read without a lock, in the place of a list under a mutex (2) |
+//! | (pin) | [`TableCache::pin`] | a count, which goes up under the lock, for who updates a slice or keeps it (3) |
 //! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
 //! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); who goes says a clock behind a trial in the place of first in, first out (7) |
-//! | (update) | [`TableCache::unpack`], [`Pinned::publish`] | a slice is kept as runs, when it is a few, until it is updated (1, 5) |
+//! | (update) | [`TableCache::unpack`], [`Pinned::publish`] | a slice is kept as runs or narrow entries until it is updated (1, 5) |
 //! | release | drop of [`Pinned`] | a count that eviction must find at 0 (3) |
 //! | free | | a reader takes no reference: it looks whether what it read was the slice all the while (3) |
 //! | trace | `tracing` events at TRACE, [`Stats`] | (8) |
@@ -35,6 +36,9 @@ mod kept;
 mod models;
 mod pinned;
 mod pool;
+#[cfg(test)]
+#[cfg(not(quod_shuttle))]
+mod shelf;
 mod slice;
 mod stats;
 #[cfg(test)]
@@ -47,9 +51,8 @@ use std::sync::{Arc, PoisonError};
 
 use tracing::trace;
 
-pub(crate) use kept::Kept;
+pub(crate) use kept::{Kept, KeptShare};
 pub use pinned::Pinned;
-pub(crate) use pool::KeptShare;
 pub use pool::SlicePool;
 use pool::{Content, Evicted, Loading, Room, Structure};
 use slice::OwnedKey;
@@ -164,7 +167,7 @@ impl TableCache {
             return Some(Begin::Wait(listener));
         }
         let (room, evicted) = self.pool.reserve(&mut structure, owned);
-        structure.loading.insert(owned, Loading::into(room));
+        structure.loading.insert(owned, Loading::of(room));
         drop(structure);
         trace!(?key, "table cache miss");
         self.note_evictions(evicted);

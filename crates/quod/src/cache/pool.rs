@@ -5,7 +5,7 @@
 //!
 //! Invariants: a resident slice is in the directory and in exactly one queue of the policy; one that is gone is in neither, and
 //! has no memory, unless its image was closed and somebody has it pinned still. Bytes exceed the budget only while the slices that
-//! eviction meets are pinned. No two images have one number, and whoever gets that of one that is gone finds nothing of it.
+//! eviction meets are pinned, and from the update of a slice to the next commit. No two images have one number, and whoever gets that of one that is gone finds nothing of it.
 //! [`SlicePool::validate`] holds the structure against them.
 //!
 //! Absent on purpose: I/O, and whatever concerns one image (`mod.rs`). And memory given back to the system before the pool goes:
@@ -26,13 +26,10 @@ use super::slice::{Header, ORPHANED, OwnedKey, UPDATED};
 use super::updates::Updates;
 use super::{Pinned, TableCache};
 use crate::geometry::{ENTRY, SLICE_BYTES};
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Event, Mutex, MutexGuard};
 use crate::table;
 use crate::units::FileOffset;
-
-/// What may be kept for entries that the file is owed is one part in so many of the budget.
-const KEPT_SHARE: usize = 4;
 
 /// The directory has room for one slice in so many bytes. Narrow ones take twice as much; of those that are runs there may be
 /// many times as many, since the lists that they then share cost less than so large a directory would.
@@ -51,7 +48,7 @@ pub struct SlicePool {
     pub(super) structure: Mutex<Structure>,
     pub(super) budget: usize,
     /// Images that may have slices kept here now.
-    keepers: AtomicUsize,
+    pub(super) keepers: AtomicUsize,
 }
 
 /// Everything that changes when a slice comes or goes. Hits never come here, and no I/O runs under its lock.
@@ -87,7 +84,7 @@ pub(super) struct Loading {
 }
 
 impl Loading {
-    pub(super) fn into(room: Room) -> Self {
+    pub(super) fn of(room: Room) -> Self {
         Loading { room, ended: None, first: None }
     }
 }
@@ -457,7 +454,8 @@ impl SlicePool {
         if (structure.reserved, structure.orphans) == (0, 0) {
             structure.ledger.validate(&self.arena, frames, lines);
         }
-        assert_eq!(structure.clock.len(), self.directory.len(), "slices in the directory and in the queues");
+        let found = self.directory.lengths(&self.arena).sum();
+        assert_eq!(structure.clock.len(), found, "slices in the queues and in the directory");
         assert_eq!(held, structure.images, "bytes held and bytes counted, for each image");
         assert_eq!(held.iter().flatten().count(), structure.caches, "images, and how many are counted");
         let bytes = self.bytes_with(&structure, 0, 0, 0);
@@ -475,30 +473,5 @@ impl SlicePool {
 impl fmt::Debug for SlicePool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SlicePool").field("budget", &self.budget).finish_non_exhaustive()
-    }
-}
-
-/// The right of one image to have slices kept for entries that the file is owed. All that have it share a quarter of the
-/// budget in equal parts, and each may keep one slice at least: what the file has of them takes as much again, beside the
-/// budget.
-#[derive(Debug)]
-pub(crate) struct KeptShare(Arc<SlicePool>);
-
-impl KeptShare {
-    pub(crate) fn of(pool: &Arc<SlicePool>) -> Self {
-        pool.keepers.fetch_add(1, Ordering::Relaxed);
-        KeptShare(Arc::clone(pool))
-    }
-
-    /// How many slices that is now.
-    pub(crate) fn slices(&self) -> usize {
-        let keepers = self.0.keepers.load(Ordering::Relaxed);
-        (self.0.budget / KEPT_SHARE / SLICE_BYTES as usize / keepers).max(1)
-    }
-}
-
-impl Drop for KeptShare {
-    fn drop(&mut self) {
-        self.0.keepers.fetch_sub(1, Ordering::Relaxed);
     }
 }

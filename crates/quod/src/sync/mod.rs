@@ -6,10 +6,9 @@
 //!
 //! Invariant: what is shared between threads is shared through here.
 //!
-//! Absent on purpose: `Arc`, of whose count nothing is asked but that the last clone passes a turn on, and that the memory of a
-//! slice with one clone serves again; the semaphore of `layer.rs`, which no model exhausts; and the counters of
-//! `cache/stats.rs`, where a thread owns its stripe by a `static`,
-//! which a model does not start afresh.
+//! Absent on purpose: `Arc`, of whose count nothing is asked but that the last clone passes a turn on; the semaphore of
+//! `layer.rs`, which no model exhausts; and the counters of `cache/stats.rs`, where a thread owns its stripe by a `static`, which
+//! a model does not start afresh.
 
 #[cfg(all(quod_loom, quod_shuttle))]
 compile_error!("one model checker at a time");

@@ -1,9 +1,8 @@
 //! The pieces of the table cache, each in every interleaving: pins, readers, lists, loads.
 
-use super::super::arena::{Arena, Ledger, Line};
-use super::super::directory::Directory;
-use super::super::entries::{Shape, fill};
-use super::super::slice::{Header, OwnedKey};
+use super::super::arena::Line;
+use super::super::entries::fill;
+use super::super::shelf::Shelf;
 use super::super::{Begin, EntryRun, Pinned, SliceKey, TableCache};
 use super::{WIDE, bytes, l2, one_slice, room_for};
 use crate::models::kernels::{begin_and_drop, block_on, explore, explore_within, side_by_side};
@@ -123,53 +122,19 @@ fn of_two_who_unpack_a_slice_each_finds_it_so() {
     });
 }
 
-fn own(key: SliceKey) -> OwnedKey {
-    OwnedKey { image: 0, key }
+/// The last of `TOGETHER` that is in comes first: they share one list.
+fn shelf_with(frame_words: usize, slices: usize) -> Shelf {
+    let shelf = Shelf::new(frame_words, 4);
+    TOGETHER[..slices].iter().for_each(|index| shelf.insert(l2(*index)));
+    assert_eq!(shelf.directory.lengths(&shelf.arena).max(), Some(slices), "keys that share a slot");
+    shelf
 }
 
-/// A directory with memory for slices of one entry, which is their number.
-struct Shelf {
-    arena: Arena,
-    directory: Directory,
-    ledger: Mutex<(Ledger, u64)>,
-}
-
-impl Shelf {
-    /// The last of `TOGETHER` that is in comes first: they share one list.
-    fn new(slices: usize) -> Self {
-        Shelf::of_frames(64, slices)
-    }
-
-    fn of_frames(words: usize, slices: usize) -> Self {
-        let arena = Arena::new(words, 1);
-        let shelf = Shelf { arena, directory: Directory::new(4), ledger: Mutex::new((Ledger::default(), 0)) };
-        TOGETHER[..slices].iter().for_each(|index| shelf.insert(*index));
-        assert_eq!(shelf.directory.longest_list(&shelf.arena), slices, "keys that share a slot");
-        shelf
-    }
-
-    fn insert(&self, index: u64) {
-        let (ledger, lives) = &mut *self.ledger.lock().unwrap();
-        let line: Line = ledger.take_line(&self.arena);
-        let header = Header::there(&self.arena, line);
-        header.write(own(l2(index)), FileOffset(0), Shape::Even { first: index, stride: 0 }, 1);
-        *lives += 1;
-        self.directory.insert(&self.arena, header, *lives);
-    }
-
-    fn remove(&self, index: u64) {
-        let (ledger, _) = &mut *self.ledger.lock().unwrap();
-        let header = self.directory.look_up(&self.arena, own(l2(index))).unwrap();
-        self.directory.remove(&self.arena, header);
-        ledger.give_line(&self.arena, header.line);
-    }
-
-    fn find(&self, which: usize) -> bool {
-        let index = TOGETHER[which];
-        let entry = self.directory.find(&self.arena, own(l2(index)), |slice| slice.entry(0));
-        assert!(entry.is_none_or(|entry| entry == index), "the slice of the key");
-        entry.is_some()
-    }
+/// Whether one of them is found; never another.
+fn is_found(shelf: &Shelf, which: usize) -> bool {
+    let entry = shelf.find(l2(TOGETHER[which]));
+    assert!(entry.is_none_or(|entry| entry == TOGETHER[which]), "the slice of the key");
+    entry.is_some()
 }
 
 #[test]
@@ -177,16 +142,16 @@ fn a_slice_is_found_or_not_and_never_another_while_lines_go_from_one_to_the_next
     explore_within(Some(3), || {
         let look: fn(&Shelf) = |shelf| {
             for which in 0..4 {
-                shelf.find(which);
+                is_found(shelf, which);
             }
         };
         let change: fn(&Shelf) = |shelf| {
-            shelf.remove(TOGETHER[1]);
-            shelf.insert(TOGETHER[3]);
-            shelf.insert(TOGETHER[1]);
+            shelf.remove(l2(TOGETHER[1]));
+            shelf.insert(l2(TOGETHER[3]));
+            shelf.insert(l2(TOGETHER[1]));
         };
-        let shelf = side_by_side(Shelf::new(3), &[change, look]);
-        assert!((0..4).all(|which| shelf.find(which)));
+        let shelf = side_by_side(shelf_with(64, 3), &[change, look]);
+        assert!((0..4).all(|which| is_found(&shelf, which)));
     });
 }
 
@@ -195,11 +160,11 @@ fn a_slice_is_found_or_not_and_never_another_while_lines_go_from_one_to_the_next
 fn entries_are_never_taken_for_a_slice() {
     explore_within(Some(3), || {
         let look: fn(&Shelf) = |shelf| {
-            shelf.find(1);
+            is_found(shelf, 1);
         };
         let change: fn(&Shelf) = |shelf| {
-            TOGETHER[..2].iter().for_each(|index| shelf.remove(*index));
-            let (ledger, _) = &mut *shelf.ledger.lock().unwrap();
+            TOGETHER[..2].iter().for_each(|index| shelf.remove(l2(*index)));
+            let (ledger, _) = &mut *shelf.structure.lock().unwrap();
             let frame = ledger.take_frame(&shelf.arena);
             // Lives that were led, of the image, with the numbers that are looked for, and one entry, which is wrong.
             let forged = |which: usize| [1 + which as u64, 0, 0, TOGETHER[which], 0, 1 << 2, 99, 0];
@@ -210,11 +175,11 @@ fn entries_are_never_taken_for_a_slice() {
             }
         };
         // Two lines to a frame: both are in one, which is given back, since another has one that is free.
-        let shelf = Shelf::of_frames(16, 2);
-        let third = shelf.ledger.lock().unwrap().0.take_line(&shelf.arena);
+        let shelf = shelf_with(16, 2);
+        let third = shelf.structure.lock().unwrap().0.take_line(&shelf.arena);
         assert_eq!(third, Line(2), "in the second frame");
         let shelf = side_by_side(shelf, &[change, look]);
-        assert_eq!(shelf.ledger.lock().unwrap().0.used(), 2, "it holds lines again");
+        assert_eq!(shelf.structure.lock().unwrap().0.used(), 2, "it holds lines again");
     });
 }
 

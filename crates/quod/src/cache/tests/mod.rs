@@ -84,7 +84,7 @@ fn is_resident(cache: &TableCache, key: SliceKey) -> bool {
 }
 
 fn residents(cache: &TableCache) -> usize {
-    cache.pool.directory.len()
+    cache.pool.lock().clock.len()
 }
 
 /// The load of a slice that nobody has and nobody loads.
