@@ -12,9 +12,9 @@ use std::sync::PoisonError;
 
 use quod_storage::{Buffer, Buffers, ExtentKind, Storage};
 
-use crate::cache::{Begin, Pinned, Slice, SliceKey, TableLevel};
+use crate::cache::{Begin, BeginRead, Pinned, Slice, SliceKey, TableLevel};
 use crate::error::{Error, ErrorKind, Result};
-use crate::geometry::SLICE_BYTES;
+use crate::geometry::{ENTRY, SLICE_BYTES};
 use crate::layer::Qed;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, MutexGuard};
@@ -23,6 +23,9 @@ use crate::units::{ClusterCount, FileOffset, GuestOffset};
 
 /// Buffers that are kept: more slices are seldom read at a time.
 const MOST_SPARE: usize = 8;
+
+/// Clusters whose entries are read at most where their slice does not come in: few requests are for more.
+const BYPASSED: ClusterCount = ClusterCount(8);
 
 /// Where a run of guest bytes lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,16 +99,26 @@ impl Qed {
             return None;
         }
         let key = SliceKey { level: TableLevel::L2, index: l2.index };
-        match self.cache.begin_load_now(key)? {
-            Begin::Resident(slice) => slice.look(|slice| self.map(slice, at, len)).ok(),
-            Begin::Wait(_) => None,
-            Begin::Load(load) => {
-                let (place, mut bytes) = (table.plus(l2.in_table), [0; SLICE_BYTES as usize]);
+        let place = table.plus(l2.in_table);
+        let map = |came: Result<(), Pinned>, read: &Slice<'_>, len| match came {
+            Ok(()) => self.map(read, at, len).ok(),
+            Err(first) => first.look(|slice| self.map(slice, at, len)).ok(),
+        };
+        match self.cache.begin_read(key) {
+            BeginRead::Resident(slice) => slice.look(|slice| self.map(slice, at, len)).ok(),
+            BeginRead::Busy => None,
+            BeginRead::Load(load) => {
+                let mut bytes = [0; SLICE_BYTES as usize];
                 storage.read_now(place.0, &mut bytes)?.ok()?;
-                match load.commit_read(place, &bytes) {
-                    Ok(()) => self.map(&Slice::read(key, place, &bytes), at, len).ok(),
-                    Err(first) => first.look(|slice| self.map(slice, at, len)).ok(),
-                }
+                map(load.commit_read(place, &bytes), &Slice::read(key, place, 0, &bytes), len)
+            }
+            BeginRead::Bypass(bypass) => {
+                let mut bytes = [0; (BYPASSED.0 * ENTRY) as usize];
+                let inside = self.geometry.in_cluster(at);
+                let len = len.min(self.geometry.bytes_of(BYPASSED) - inside);
+                let bytes = &mut bytes[..(self.geometry.clusters_for(inside + len).0 * ENTRY) as usize];
+                storage.read_now(place.plus(l2.entry as u64 * ENTRY).0, bytes)?.ok()?;
+                map(bypass.end(), &Slice::read(key, place, l2.entry, bytes), len)
             }
         }
     }

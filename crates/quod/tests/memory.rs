@@ -142,7 +142,7 @@ fn a_walk_over_many_tables_stays_within_the_budget_of_the_cache() {
                 assert_same(&back, &[i as u8; 512], "a block");
             }
             let stats = image.cache_stats();
-            assert!(stats.bytes <= 1 << 15 && stats.evictions > 200, "{stats:?}");
+            assert!(stats.bytes <= 1 << 15 && stats.evictions + stats.bypasses > 200, "{stats:?}");
         },
     );
 }

@@ -85,6 +85,7 @@ impl Quantiles {
 struct Cache {
     hits: u64,
     misses: u64,
+    bypasses: u64,
     evictions: u64,
     bytes: u64,
 }
@@ -117,6 +118,7 @@ impl Report<'_> {
             cache: Cache {
                 hits: cache.hits,
                 misses: cache.misses,
+                bypasses: cache.bypasses,
                 evictions: cache.evictions,
                 bytes: cache.bytes,
             },

@@ -6,6 +6,11 @@
 //! failed was asked for at two different times, and goes straight to the clock. So a scan passes through a sixteenth
 //! of the cache, and what is in the clock leaves it only for slices that have shown the same.
 //!
+//! Where nearly all go without having been asked for again, none comes in that is only read: it would take the place of one that
+//! is as good, and cost more than its entry does. It is remembered as if it had failed, and comes in when it is asked for again.
+//! What is asked for again at once, as fresh slices are, tells that slices had better come in again. What is found is the same,
+//! but for the sixteenth that would be passing through.
+//!
 //! Invariants: each slice is in one queue, and is resident; what failed is remembered by a part of a hash, for
 //! a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of an eighth to a
 //! thirty-second, and of all to an eighth: longer queues and a longer memory give way to the crowd where popularity is uneven.
@@ -29,6 +34,12 @@ const GONE_SHARE: usize = 4;
 const MOST_PINNED: usize = 64;
 /// For the same reason an eviction spares so many for their visits on trial, and so many in the clock, when most are visited.
 const MOST_SPARED: usize = 4096;
+/// So many slices that nobody asked for again while they were fresh, and no other comes where one must go for it.
+const LONELY: u32 = 64;
+/// More are not counted.
+const MOST_LONELY: u32 = 2 * LONELY;
+/// One that somebody asked for again takes as many from the count.
+const COMPANY: u32 = 16;
 
 /// The queues of the policy, oldest first.
 #[derive(Default)]
@@ -37,6 +48,8 @@ pub(super) struct Clock {
     trial: VecDeque<Line>,
     clock: VecDeque<Line>,
     gone: Gone,
+    /// Slices that nobody asked for again while they were fresh, less some for each of the others.
+    lonely: u32,
 }
 
 impl Clock {
@@ -47,11 +60,58 @@ impl Clock {
             return;
         }
         self.fresh.push_back(slice.line);
-        while self.fresh.len() > self.queue_length() {
-            let Some(line) = self.fresh.pop_front() else { break };
-            arena.forget_visit(line);
-            self.trial.push_back(line);
+        while self.fresh.len() > self.queue_length()
+            && let Some(was_visited) = self.begin_trial(arena)
+        {
+            self.note(was_visited);
         }
+    }
+
+    /// Has the next one stand its trial; whether it was visited before.
+    fn begin_trial(&mut self, arena: &Arena) -> Option<bool> {
+        let line = self.fresh.pop_front()?;
+        self.trial.push_back(line);
+        Some(arena.forget_visit(line))
+    }
+
+    /// Whether a slice that is asked for, and is not here, had better not come where another must go for it.
+    pub(super) fn bypasses(&mut self, key: OwnedKey) -> bool {
+        if self.lonely < LONELY {
+            return false;
+        }
+        let Some(age) = self.gone.age(key) else { return true };
+        // It would be fresh still, had it come, and this a visit.
+        if age as usize <= self.queue_length() {
+            self.note(true);
+            self.gone.forget(key);
+        }
+        false
+    }
+
+    /// Remembers one that did not come as if it had failed, so that it comes when it is asked for again soon.
+    pub(super) fn bypass(&mut self, arena: &Arena, key: OwnedKey) {
+        self.note(false);
+        self.gone.remember(key);
+        self.trim_gone();
+        // As many are fresh for as long as if it had come, and what they are says nothing of those that come later.
+        self.begin_trial(arena);
+    }
+
+    /// As if no slice had been asked for again for a long time.
+    #[cfg(test)]
+    pub(super) fn be_lonely(&mut self) {
+        self.lonely = MOST_LONELY;
+    }
+
+    /// Notes whether a slice was asked for again while it was fresh. Where few fit, none is fresh for long enough to tell.
+    fn note(&mut self, was_visited: bool) {
+        if self.queue_length() == 0 {
+            return;
+        }
+        self.lonely = match was_visited {
+            true => self.lonely.saturating_sub(COMPANY),
+            false => (self.lonely + 1).min(MOST_LONELY),
+        };
     }
 
     /// Takes the slice out that is missed least. `None` when every slice that was met is pinned.
@@ -59,8 +119,12 @@ impl Clock {
         let gone =
             self.fail_trial(arena).or_else(|| self.turn_hand(arena)).or_else(|| self.take_unpinned(arena));
         [&mut self.fresh, &mut self.trial, &mut self.clock].into_iter().for_each(give_back);
-        self.gone.trim(self.len() / GONE_SHARE + 1);
+        self.trim_gone();
         gone
+    }
+
+    fn trim_gone(&mut self) {
+        self.gone.trim(self.len() / GONE_SHARE + 1);
     }
 
     /// Ends the trial of those who have stood it long enough. Pinned is visited.
@@ -177,7 +241,12 @@ impl Gone {
     }
 
     fn remembers(&self, key: OwnedKey) -> bool {
-        self.tags.contains_key(&self.tag(key))
+        self.age(key).is_some()
+    }
+
+    /// How many have gone since it went, if it is remembered.
+    fn age(&self, key: OwnedKey) -> Option<u32> {
+        self.tags.get(&self.tag(key)).map(|went| self.went.wrapping_sub(*went))
     }
 
     /// Forgets the oldest beyond so many.

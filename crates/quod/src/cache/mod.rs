@@ -9,7 +9,7 @@
 //! | allocate | [`TableCache::begin_load`] | memory for a slice is taken before it is read, at the cost of another's (1) |
 //! | find | [`TableCache::find`] | an array of slots and lines, read without a lock, in the place of a list under a mutex (2) |
 //! | (pin) | [`TableCache::pin`] | a count, which goes up under the lock, for who updates a slice or keeps it (3) |
-//! | (miss) | [`TableCache::begin_load`] | one loads, the others wait, in the place of two reads of the same table (4) |
+//! | (miss) | [`TableCache::begin_load`], [`TableCache::begin_read`] | one loads, the others wait, in the place of two reads of the same table; where slices are asked for once, readers take their entries from the file (4) |
 //! | commit | [`Load::commit`], [`TableCache::commit`] | first commit wins (6); who goes says a clock behind a trial in the place of first in, first out (7) |
 //! | (update) | [`TableCache::unpack`], [`Pinned::publish`] | a slice is kept as runs or narrow entries until it is updated (1, 5) |
 //! | release | drop of [`Pinned`] | a count that eviction must find at 0 (3) |
@@ -31,6 +31,7 @@ mod directory;
 mod entries;
 mod evict;
 mod kept;
+mod miss;
 #[cfg(test)]
 #[cfg(any(quod_loom, quod_shuttle))]
 mod models;
@@ -46,15 +47,15 @@ mod stats;
 mod tests;
 mod updates;
 
-use std::mem;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tracing::trace;
 
 pub(crate) use kept::{Kept, KeptShare};
+pub use miss::{Begin, BeginRead, Bypass, Load};
 pub use pinned::Pinned;
 pub use pool::SlicePool;
-use pool::{Content, Evicted, Loading, Room, Structure};
+use pool::{Content, Evicted, Room, Structure};
 use slice::OwnedKey;
 pub use slice::{Slice, SliceKey, TableLevel};
 use stats::Counters;
@@ -62,7 +63,7 @@ pub use stats::Stats;
 pub use updates::EntryRun;
 pub(crate) use updates::{Amount, Promise, Updates};
 
-use crate::sync::{EventListener, MutexGuard};
+use crate::sync::MutexGuard;
 use crate::units::FileOffset;
 
 /// Slices of the tables of one image, shared by all its requests. The memory for them is a [`SlicePool`]'s, of this image
@@ -74,16 +75,6 @@ pub struct TableCache {
     counters: Counters,
     /// Slices that the budget says nothing about, since the file is owed entries of theirs.
     pub(crate) kept: Kept,
-}
-
-/// What to do about a slice that was not found.
-pub enum Begin<'a> {
-    /// It is there by now.
-    Resident(Pinned),
-    /// Another request is loading it: wait, then look again.
-    Wait(EventListener),
-    /// Read it and commit it.
-    Load(Load<'a>),
 }
 
 impl TableCache {
@@ -133,45 +124,6 @@ impl TableCache {
     #[inline]
     pub(crate) fn peek<R>(&self, key: SliceKey, look: impl FnOnce(&Slice<'_>) -> R) -> Option<R> {
         self.pool.directory.find(&self.pool.arena, self.owned(key), look)
-    }
-
-    /// Answers a miss: the first to come loads, the others wait for it.
-    pub fn begin_load(&self, key: SliceKey) -> Begin<'_> {
-        self.begin(key, |loading| Some(loading.ended.get_or_insert_default().listen()))
-            .expect("a wait has been told")
-    }
-
-    /// As [`begin_load`](TableCache::begin_load), for who does not wait; `None` when another loads it.
-    pub(crate) fn begin_load_now(&self, key: SliceKey) -> Option<Begin<'_>> {
-        self.begin(key, |_| None)
-    }
-
-    fn begin(
-        &self,
-        key: SliceKey,
-        wait: impl FnOnce(&mut Loading) -> Option<EventListener>,
-    ) -> Option<Begin<'_>> {
-        let mut structure = self.pool.lock();
-        let owned = self.owned(key);
-        if let Some(pinned) = self.pin_under(&structure, key) {
-            drop(structure);
-            self.counters.hit();
-            trace!(?key, "table cache pin");
-            return Some(Begin::Resident(pinned));
-        }
-        if let Some(loading) = structure.loading.get_mut(&owned) {
-            let listener = wait(loading)?;
-            drop(structure);
-            self.counters.load_shared();
-            trace!(?key, "table cache load shared");
-            return Some(Begin::Wait(listener));
-        }
-        let (room, evicted) = self.pool.reserve(&mut structure, owned);
-        structure.loading.insert(owned, Loading::of(room));
-        drop(structure);
-        trace!(?key, "table cache miss");
-        self.note_evictions(evicted);
-        Some(Begin::Load(Load { cache: self, key, room }))
     }
 
     /// Makes a slice resident, by whatever road its bytes came, which lie in the file at `at`. When another one is there already,
@@ -278,6 +230,12 @@ impl TableCache {
         self.pool.lock().loading.keys().filter(|key| key.image == self.image).count()
     }
 
+    /// From now on, where there is no room, slices that are only read do not come in.
+    #[cfg(test)]
+    pub(crate) fn be_lonely(&self) {
+        self.pool.lock().clock.be_lonely();
+    }
+
     /// Holds the whole pool against its invariants.
     ///
     /// # Panics
@@ -290,93 +248,5 @@ impl TableCache {
 impl Drop for TableCache {
     fn drop(&mut self) {
         self.pool.leave(self.image);
-    }
-}
-
-/// The right and duty to load one slice. Dropped without a commit, it lets another request try.
-pub struct Load<'a> {
-    cache: &'a TableCache,
-    key: SliceKey,
-    room: Room,
-}
-
-impl Load<'_> {
-    /// Which slice is to be loaded.
-    pub fn key(&self) -> SliceKey {
-        self.key
-    }
-
-    /// Takes the slice's bytes, which lie in the file at `at`, makes it resident and wakes who waits for it. First commit
-    /// wins: when another one came in by another road, that one is returned.
-    ///
-    /// # Panics
-    /// When the bytes are not whole entries, or more than a slice has.
-    pub fn commit(self, at: FileOffset, bytes: &[u8]) -> Pinned {
-        let cache = self.cache;
-        self.make_resident(at, bytes, |slice| Pinned::new(&cache.pool, slice)).unwrap_or_else(|first| first)
-    }
-
-    /// As [`commit`](Load::commit), for who needs no more than the bytes: pins nothing.
-    ///
-    /// # Errors
-    /// What came in first.
-    pub(crate) fn commit_read(self, at: FileOffset, bytes: &[u8]) -> Result<(), Pinned> {
-        self.make_resident(at, bytes, |_| ())
-    }
-
-    fn make_resident<R>(
-        self,
-        at: FileOffset,
-        bytes: &[u8],
-        take: impl FnOnce(slice::Header<'_>) -> R,
-    ) -> Result<R, Pinned> {
-        let Load { cache, key, mut room } = self;
-        let content = cache.fill(&mut room, key, at, bytes);
-        // Both under one lock: resident, and loading no more.
-        let mut structure = cache.pool.lock();
-        let ended = self.end(&mut structure);
-        mem::forget(self);
-        cache.counters.miss();
-        // What came in since the load began is pinned by it, and stays.
-        if let Some(first) = ended.loading.as_ref().and_then(|loading| loading.first.clone()) {
-            return Err(cache.came_second(structure, Some(room), first));
-        }
-        let (slice, evicted) = cache.pool.admit(&mut structure, room, content);
-        let taken = take(slice);
-        drop(structure);
-        trace!(?key, "table cache commit");
-        cache.note_evictions(evicted);
-        Ok(taken)
-    }
-
-    fn end(&self, structure: &mut Structure) -> Ended {
-        Ended { key: self.key, loading: structure.loading.remove(&self.cache.owned(self.key)) }
-    }
-}
-
-/// A load that is over. Who waits for it is woken when this is dropped, also by a panic; not under the lock, since wakers
-/// are other people's code.
-struct Ended {
-    key: SliceKey,
-    loading: Option<Loading>,
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let Some(loading) = &self.loading else { return };
-        if let Some(ended) = &loading.ended {
-            ended.notify(usize::MAX);
-        }
-        trace!(key = ?self.key, "table cache load ended");
-    }
-}
-
-impl Drop for Load<'_> {
-    fn drop(&mut self) {
-        // Also on the way out of a panic, and after one: whoever waits must not wait for ever.
-        let mut structure = self.cache.pool.structure.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ended = self.end(&mut structure);
-        self.cache.pool.vacate(&mut structure, self.room);
-        drop(structure);
     }
 }

@@ -22,12 +22,13 @@ use super::arena::{Arena, Frame, Ledger, Line};
 use super::directory::Directory;
 use super::entries::{self, Run, Shape};
 use super::evict::Clock;
+use super::miss::Loading;
 use super::slice::{Header, ORPHANED, OwnedKey, UPDATED};
 use super::updates::Updates;
 use super::{Pinned, TableCache};
 use crate::geometry::{ENTRY, SLICE_BYTES};
 use crate::sync::atomic::AtomicUsize;
-use crate::sync::{Event, Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 use crate::table;
 use crate::units::FileOffset;
 
@@ -71,22 +72,6 @@ pub(super) struct Structure {
     caches: usize,
     /// The budget is exceeded: what eviction met was pinned, or a slice has been updated since.
     is_over: bool,
-}
-
-/// A slice that is being read.
-pub(super) struct Loading {
-    room: Room,
-    /// Made by the first who waits: few loads are waited for.
-    pub(super) ended: Option<Event>,
-    /// What came in by another road meanwhile. It stays until the load has ended, since it may be newer than what the
-    /// load has read.
-    pub(super) first: Option<Pinned>,
-}
-
-impl Loading {
-    pub(super) fn of(room: Room) -> Self {
-        Loading { room, ended: None, first: None }
-    }
 }
 
 /// Memory for a slice that is to come, which nobody looks at.
@@ -230,12 +215,19 @@ impl SlicePool {
         }
         // Loads whose future was leaked; the next image of that number would wait for them.
         let leaked: Vec<_> = structure.loading.extract_if(|key, _| key.image == image).collect();
-        leaked.iter().for_each(|(_, loading)| self.vacate(&mut structure, loading.room));
+        let rooms = leaked.iter().filter_map(|(_, loading)| loading.room);
+        rooms.for_each(|room| self.vacate(&mut structure, room));
         structure.images[image as usize] = None;
         structure.caches -= 1;
         drop(structure);
         // A slice that is let go may ask for the lock.
         drop(leaked);
+    }
+
+    /// Whether a slice that is not here is to be read without coming in: another would have to go for it, and it would be asked
+    /// for once.
+    pub(super) fn bypasses(&self, structure: &mut Structure, owned: OwnedKey) -> bool {
+        self.bytes_with(structure, 1, 1, 1) > self.budget && structure.clock.bypasses(owned)
     }
 
     /// Takes memory for a slice that is to come, and makes room for it first. Enough for most: narrow entries.

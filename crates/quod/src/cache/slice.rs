@@ -287,8 +287,11 @@ pub struct Slice<'a> {
 #[derive(Clone, Copy)]
 enum Entries<'a> {
     Shown(Header<'a>),
-    /// As they were read, which nobody else sees.
-    Read(&'a [U64]),
+    /// As they were read, from one of them on; nobody else sees them.
+    Read {
+        first: usize,
+        entries: &'a [U64],
+    },
 }
 
 impl<'a> Slice<'a> {
@@ -298,12 +301,12 @@ impl<'a> Slice<'a> {
         Slice { key, at: header.at(), entries: Entries::Shown(header) }
     }
 
-    /// The slice that was read from `at` in the file.
+    /// The slice that lies at `at` in the file, of which entries from `first` on were read. There are no others.
     ///
     /// # Panics
     /// When the bytes are not whole entries.
-    pub(crate) fn read(key: SliceKey, at: FileOffset, bytes: &'a [u8]) -> Self {
-        Slice { key, at, entries: Entries::Read(table::in_place(bytes)) }
+    pub(crate) fn read(key: SliceKey, at: FileOffset, first: usize, bytes: &'a [u8]) -> Self {
+        Slice { key, at, entries: Entries::Read { first, entries: table::in_place(bytes) } }
     }
 
     /// Which slice it is.
@@ -323,7 +326,7 @@ impl<'a> Slice<'a> {
     pub fn len(&self) -> usize {
         match self.entries {
             Entries::Shown(header) => header.shape().1,
-            Entries::Read(entries) => entries.len(),
+            Entries::Read { first, entries } => first + entries.len(),
         }
     }
 
@@ -341,7 +344,9 @@ impl<'a> Slice<'a> {
                 let (shape, count) = header.shape();
                 entries::entry(header.arena, shape, count, index)
             }
-            Entries::Read(entries) => entries.get(index).map(|entry| entry.get()),
+            Entries::Read { first, entries } => {
+                index.checked_sub(first).and_then(|index| entries.get(index)).map(|entry| entry.get())
+            }
         };
         entry.unwrap_or_default()
     }
@@ -352,7 +357,7 @@ impl<'a> Slice<'a> {
             Entries::Shown(header) => {
                 entries::copy(header.arena, header.shape().0, places).unwrap_or_default()
             }
-            Entries::Read(entries) => entries[places].iter().map(|entry| entry.get()).collect(),
+            Entries::Read { .. } => places.map(|place| self.entry(place)).collect(),
         }
     }
 
@@ -360,7 +365,7 @@ impl<'a> Slice<'a> {
     pub(super) fn is_packed(&self) -> bool {
         match self.entries {
             Entries::Shown(header) => !matches!(header.shape().0, Shape::Wide(..)),
-            Entries::Read(_) => false,
+            Entries::Read { .. } => false,
         }
     }
 }

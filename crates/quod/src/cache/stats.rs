@@ -21,8 +21,10 @@ const SHARED: usize = STRIPES - 1;
 pub struct Stats {
     /// Look-ups that found their slice, to read it or to pin it.
     pub hits: u64,
-    /// Look-ups that read their slice from the file.
+    /// Look-ups that read the file.
     pub misses: u64,
+    /// Those of them that did not take their slice in: they read the entries that they needed.
+    pub bypasses: u64,
     /// Waits for another's read of the same slice.
     pub loads_shared: u64,
     /// Slices, of this image or another in the pool, that had to go for one of this image.
@@ -37,6 +39,7 @@ pub struct Stats {
 struct Stripe {
     hits: AtomicU64,
     misses: AtomicU64,
+    bypasses: AtomicU64,
     loads_shared: AtomicU64,
     evictions: AtomicU64,
 }
@@ -56,6 +59,10 @@ impl Counters {
         self.add(|stripe| &stripe.misses);
     }
 
+    pub(super) fn bypass(&self) {
+        self.add(|stripe| &stripe.bypasses);
+    }
+
     pub(super) fn load_shared(&self) {
         self.add(|stripe| &stripe.loads_shared);
     }
@@ -72,6 +79,7 @@ impl Counters {
         Stats {
             hits: sum(|stripe| &stripe.hits),
             misses: sum(|stripe| &stripe.misses),
+            bypasses: sum(|stripe| &stripe.bypasses),
             loads_shared: sum(|stripe| &stripe.loads_shared),
             evictions: sum(|stripe| &stripe.evictions),
             kept: 0,

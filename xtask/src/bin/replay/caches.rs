@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lru::LruCache;
-use quod::cache::{Begin, SliceKey, SlicePool, TableCache, TableLevel};
+use quod::cache::{BeginRead, SliceKey, SlicePool, TableCache, TableLevel};
 use quod::units::FileOffset;
 pub(crate) use reference::REFERENCE_TABLES;
 use reference::ReferenceCache;
@@ -39,8 +39,18 @@ impl Reads {
 
     /// The unit of that number.
     fn read(&self, image: u32, number: u64, into: &mut [u8]) {
-        let units = FILE / into.len() as u64;
-        let at = (number + u64::from(image) * 1021) % units * into.len() as u64;
+        self.read_of(image, number, into.len(), into);
+    }
+
+    /// The first entry of a unit of so many bytes.
+    fn read_first_entry(&self, image: u32, number: u64, unit: usize) {
+        let mut entry = [0; ENTRY as usize];
+        self.read_of(image, number, unit, &mut entry);
+        black_box(entry);
+    }
+
+    fn read_of(&self, image: u32, number: u64, unit: usize, into: &mut [u8]) {
+        let at = (number + u64::from(image) * 1021) % (FILE / unit as u64) * unit as u64;
         self.0.read_exact_at(into, at).expect("the file is as long");
     }
 }
@@ -120,9 +130,17 @@ impl<'a> Ours<'a> {
     }
 
     fn load(&mut self, image: u32, number: u64) {
-        let Begin::Load(load) = self.caches[image as usize].begin_load(key(number)) else { return };
-        self.reads.read(image, number, &mut self.buffer);
-        load.commit(FileOffset(0), &self.buffer);
+        match self.caches[image as usize].begin_read(key(number)) {
+            BeginRead::Load(load) => {
+                self.reads.read(image, number, &mut self.buffer);
+                load.commit(FileOffset(0), &self.buffer);
+            }
+            BeginRead::Bypass(bypass) => {
+                self.reads.read_first_entry(image, number, self.buffer.len());
+                drop(bypass.end());
+            }
+            BeginRead::Resident(_) | BeginRead::Busy => {}
+        }
     }
 }
 

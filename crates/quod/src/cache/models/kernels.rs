@@ -3,7 +3,7 @@
 use super::super::arena::Line;
 use super::super::entries::fill;
 use super::super::shelf::Shelf;
-use super::super::{Begin, EntryRun, Pinned, SliceKey, TableCache};
+use super::super::{Begin, BeginRead, EntryRun, Pinned, SliceKey, TableCache};
 use super::{WIDE, bytes, l2, one_slice, room_for};
 use crate::models::kernels::{begin_and_drop, block_on, explore, explore_within, side_by_side};
 use crate::sync::Mutex;
@@ -250,6 +250,37 @@ fn a_wait_for_a_load_that_is_dropped_costs_nobody_else_the_slice() {
                 |cached| assert_eq!(cached.get(l2(0)).entry(0), 100),
             ],
         );
+    });
+}
+
+/// A cache in which no slice comes in that is only read, and the file's entry, which is written in two steps.
+type PastTheCache = (Cached, [AtomicU64; 2]);
+
+#[test]
+fn who_reads_past_the_cache_sees_no_half_of_an_update() {
+    explore_within(Some(3), || {
+        let cached = Cached::new(1);
+        drop(cached.cache.commit(l2(1), FileOffset(0), &bytes(1, WIDE)));
+        cached.cache.be_lonely();
+        let update: fn(&PastTheCache) = |(cached, file)| {
+            let slice = cached.get(l2(0));
+            file.iter().for_each(|half| half.store(7, Ordering::Relaxed));
+            slice.publish(&run(7));
+        };
+        let read: fn(&PastTheCache) = |(cached, file)| match cached.cache.begin_read(l2(0)) {
+            BeginRead::Bypass(bypass) => {
+                let [one, other] = [0, 1].map(|half| file[half].load(Ordering::Relaxed));
+                assert_eq!(one, other, "half of an update");
+                assert!(bypass.end().is_ok(), "nobody loads it meanwhile");
+            }
+            BeginRead::Resident(slice) => assert!(slice.entry(0) == 100 || slice.entry(0) == 7),
+            BeginRead::Busy => {}
+            BeginRead::Load(_) => panic!("it comes in"),
+        };
+        let world = side_by_side((cached, [0, 0].map(AtomicU64::new)), &[update, read]);
+        let cached = &world.0;
+        assert_eq!((cached.loads.load(Ordering::Relaxed), cached.cache.loads()), (1, 0));
+        cached.cache.validate();
     });
 }
 

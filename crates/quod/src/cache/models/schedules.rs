@@ -7,7 +7,7 @@ use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
-use super::super::{Begin, EntryRun, Pinned, SliceKey, TableCache};
+use super::super::{Begin, BeginRead, EntryRun, Pinned, SliceKey, TableCache};
 use super::{bytes, l2, room_for};
 use crate::models::schedules::explore;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +31,11 @@ impl World {
     fn new(slices: usize) -> Self {
         let entries = (0..KEYS).map(AtomicU64::new).collect();
         let loading = (0..KEYS).map(|_| AtomicBool::new(false)).collect();
-        World { cache: room_for(slices), file: File { entries, loading } }
+        let cache = room_for(slices);
+        if thread_rng().gen_bool(0.5) {
+            cache.be_lonely();
+        }
+        World { cache, file: File { entries, loading } }
     }
 
     fn in_file(&self, key: SliceKey) -> u64 {
@@ -44,14 +48,43 @@ impl World {
                 Begin::Resident(pinned) => return pinned,
                 Begin::Wait(loaded) => block_on(loaded),
                 Begin::Load(load) => {
-                    let loading = &self.file.loading[key.index as usize];
-                    assert!(!loading.swap(true, Ordering::AcqRel), "two load {key:?}");
-                    let read = self.in_file(key);
-                    loading.store(false, Ordering::Release);
-                    return load.commit(FileOffset(0), &bytes(ENTRIES, read));
+                    return load.commit(FileOffset(0), &bytes(ENTRIES, self.read_alone(key)));
                 }
             }
         }
+    }
+
+    /// What the file has of a slice that nobody else reads.
+    fn read_alone(&self, key: SliceKey) -> u64 {
+        let loading = &self.file.loading[key.index as usize];
+        assert!(!loading.swap(true, Ordering::AcqRel), "two read {key:?}");
+        let read = self.in_file(key);
+        thread::yield_now();
+        loading.store(false, Ordering::Release);
+        read
+    }
+
+    /// As one who does not wait.
+    fn read(&self, key: SliceKey) {
+        let before = self.in_file(key);
+        let seen = match self.cache.begin_read(key) {
+            BeginRead::Resident(slice) => slice.entry(0),
+            BeginRead::Busy => return,
+            BeginRead::Load(load) => {
+                let read = self.read_alone(key);
+                load.commit(FileOffset(0), &bytes(ENTRIES, read));
+                read
+            }
+            BeginRead::Bypass(bypass) => {
+                let read = self.read_alone(key);
+                assert_eq!(read, self.in_file(key), "{key:?} was updated while it was read");
+                assert!(bypass.end().is_ok(), "no other road leads to {key:?}");
+                read
+            }
+        };
+        assert!(seen % KEYS == key.index, "{key:?} shows {seen}");
+        // Entries that are on their way out are seen when they are in the file.
+        assert!(seen + KEYS >= before, "{key:?} shows {seen}, the file had {before}");
     }
 
     /// As `commit.rs` does: under the slice's turn the file has it first, then it is published.
@@ -84,7 +117,7 @@ impl World {
 
     fn act(&self, own: u64, kept: &mut Vec<Pinned>) {
         let key = l2(thread_rng().gen_range(0..KEYS - 3));
-        match thread_rng().gen_range(0..11) {
+        match thread_rng().gen_range(0..13) {
             0..2 => {
                 let seen = self.cache.find(key, |slice| (slice.key(), slice.entry(0) % KEYS));
                 assert!(seen.is_none_or(|seen| seen == (key, key.index)));
@@ -96,6 +129,7 @@ impl World {
             // A load that is given up.
             8 => drop(self.cache.begin_load(key)),
             9 => self.cache.validate(),
+            10..12 => self.read(key),
             // Keys that only this thread touches, so that what it read is the newest.
             _ => self.commit_by_another_road(l2(KEYS - 1 - own)),
         }

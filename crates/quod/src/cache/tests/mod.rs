@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `contract.rs` | 1 to 4, 6, 7: bounded, references, misses, first commit, eviction |
 //! | `single_flight.rs` | one load for all who miss; nobody's code under the lock; failing loads |
+//! | `bypass.rs` | 4: slices that are read and do not come in |
 //! | `publication.rs` | 5: entries on their way to the file |
 //! | `observed.rs` | 8: counters and events |
 //! | `policy.rs` | which slice goes, against the reference's algorithm on the same trace |
@@ -16,6 +17,7 @@
 //!
 //! What a hit and a slice cost in memory is counted in the crate's `tests/cache_memory.rs`.
 
+mod bypass;
 mod contract;
 mod directory;
 mod late;
@@ -30,7 +32,7 @@ mod stress;
 
 use std::sync::Arc;
 
-use super::{Begin, Load, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLevel};
+use super::{Begin, BeginRead, Bypass, Load, Pinned, Slice, SliceKey, SlicePool, TableCache, TableLevel};
 use crate::geometry::SLICE_BYTES;
 use crate::units::FileOffset;
 

@@ -85,7 +85,7 @@ impl<'a> Model<'a> {
             Step::CommitLoad(at) => {
                 if let Some(load) = take(&mut self.loads, at) {
                     self.stats.misses += 1;
-                    self.commit(load.key, |bytes| load.commit(FileOffset(0), bytes));
+                    self.commit(load.key(), |bytes| load.commit(FileOffset(0), bytes));
                 }
             }
             Step::AbandonLoad(at) => drop(take(&mut self.loads, at)),
@@ -99,7 +99,7 @@ impl<'a> Model<'a> {
     }
 
     fn begin_load(&mut self, key: SliceKey) {
-        let is_loading = self.loads.iter().any(|load| load.key == key);
+        let is_loading = self.loads.iter().any(|load| load.key() == key);
         match self.cache.begin_load(key) {
             Begin::Resident(pinned) => {
                 assert_eq!(Some(&pinned.entry(0)), self.here.get(&plain(key)));
@@ -178,7 +178,7 @@ impl<'a> Model<'a> {
 
     /// Whether a slice came in while another load of it is under way: it stays until that has ended.
     fn is_overtaken(&self, key: SliceKey) -> bool {
-        self.here.contains_key(&plain(key)) && self.loads.iter().any(|load| load.key == key)
+        self.here.contains_key(&plain(key)) && self.loads.iter().any(|load| load.key() == key)
     }
 }
 

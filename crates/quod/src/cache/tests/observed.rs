@@ -114,10 +114,36 @@ fn every_operation_is_traced() {
     assert_eq!(told(each_operation).0, expected);
 }
 
+/// A slice that is read and does not come in, and one that is given up.
+fn each_end_of_a_bypass(cache: &TableCache) {
+    drop(committed(cache, l2(0), 0));
+    cache.be_lonely();
+    let begin = |index| match cache.begin_read(l2(index)) {
+        BeginRead::Bypass(bypass) => bypass,
+        _ => panic!("{index} comes in"),
+    };
+    assert!(begin(10).end().is_ok());
+    drop(begin(20));
+}
+
+#[test]
+fn slices_that_do_not_come_in_are_traced() {
+    let expected = [
+        "allocate 20",
+        "commit 20",
+        "release 20",
+        "bypass 210",
+        "load ended 210",
+        "bypass 220",
+        "load ended 220",
+    ];
+    assert_eq!(told(each_end_of_a_bypass).0, expected);
+}
+
 /// Who listens may write to a file, or ask for the counters.
 #[test]
 fn events_are_told_outside_the_lock() {
-    assert!(!told(each_operation).1);
+    assert!(!told(each_operation).1 && !told(each_end_of_a_bypass).1);
 }
 
 #[test]

@@ -15,9 +15,11 @@ use std::task::Poll;
 
 use quod_storage::{Access, Buffer, Existing, Memory, MemoryOpener, Storage};
 use shuttle::future::block_on;
+use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
 use super::disk::{Disk, Disks, Kernel};
+use crate::layer::LayerKind;
 use crate::{
     BackingPolicy, CacheBudget, CommitPolicy, CreateOptions, ErrorKind, Format, Fua, Image, NewBacking,
     OpenOptions, PendingBounds, Repair, Result, Room,
@@ -246,6 +248,11 @@ pub(super) fn check(world: World, scripts: &[Script]) {
     let disks = Disks::default();
     make(world, &disks.plain);
     let image = block_on(Image::open(&disks, name(), &options(world, Access::Write))).expect("it opens");
+    if let LayerKind::Qed(qed) = &image.layers()[0].kind
+        && thread_rng().gen_bool(0.5)
+    {
+        qed.cache.be_lonely();
+    }
     let image = Arc::new(image);
     if world.linked {
         let nobodys = Buffer::copy_of(&[1; CLUSTER as usize]);

@@ -1,0 +1,186 @@
+//! Slices that are asked for once, and do not come in.
+
+use std::time::Duration;
+
+use event_listener::Listener;
+
+use super::*;
+
+const PLACES: u64 = 640;
+/// Where the numbers of slices begin that are asked for once.
+const ONCE: u64 = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Hit,
+    Load,
+    Bypass,
+}
+
+/// What a reader does.
+fn read(cache: &TableCache, index: u64) -> Way {
+    if found(cache, l2(index)).is_some() {
+        return Way::Hit;
+    }
+    match cache.begin_read(l2(index)) {
+        BeginRead::Load(load) => drop(load.commit(FileOffset(0), &bytes(index))),
+        BeginRead::Bypass(bypass) => {
+            assert!(bypass.end().is_ok());
+            return Way::Bypass;
+        }
+        BeginRead::Resident(_) | BeginRead::Busy => panic!("there is one reader"),
+    }
+    Way::Load
+}
+
+/// Full of slices that are not asked for again.
+fn lonely() -> TableCache {
+    let cache = room_for(PLACES as usize);
+    (ONCE..ONCE + 2 * PLACES).for_each(|index| _ = read(&cache, index));
+    assert_eq!(read(&cache, ONCE - 1), Way::Bypass);
+    cache
+}
+
+fn resident_keys(cache: &TableCache) -> Vec<SliceKey> {
+    let mut keys: Vec<_> = cache.resident().iter().map(|(slice, _)| slice.key()).collect();
+    keys.sort();
+    keys
+}
+
+fn bypass(cache: &TableCache, index: u64) -> Bypass<'_> {
+    let BeginRead::Bypass(bypass) = cache.begin_read(l2(index)) else { panic!("{index} comes in") };
+    bypass
+}
+
+#[test]
+fn where_slices_are_asked_for_once_those_that_are_here_stay() {
+    let cache = lonely();
+    let (before, here) = (cache.stats(), resident_keys(&cache));
+    (0..10_000).for_each(|index| assert_eq!(read(&cache, index), Way::Bypass));
+    let after = cache.stats();
+    assert_eq!(resident_keys(&cache), here);
+    assert_eq!((after.misses - before.misses, after.bypasses - before.bypasses), (10_000, 10_000));
+    assert_eq!((after.hits, after.evictions), (before.hits, before.evictions));
+    cache.validate();
+}
+
+#[test]
+fn one_that_is_asked_for_again_soon_comes_in_and_stays() {
+    let cache = lonely();
+    assert_eq!(read(&cache, 0), Way::Bypass);
+    (1..PLACES / 4).for_each(|index| assert_eq!(read(&cache, index), Way::Bypass));
+    assert_eq!(read(&cache, 0), Way::Load, "a quarter as many are remembered as there are");
+    (ONCE..ONCE + PLACES / 2).for_each(|index| _ = read(&cache, index));
+    assert_eq!(read(&cache, 0), Way::Hit);
+    (PLACES..2 * PLACES).for_each(|index| _ = read(&cache, index));
+    assert_eq!(read(&cache, 1), Way::Bypass, "that long ago is forgotten");
+    cache.validate();
+}
+
+/// As a sequential read asks for them.
+#[test]
+fn slices_that_are_asked_for_several_times_in_a_row_come_in_again_at_once() {
+    let cache = lonely();
+    let first_ways: Vec<_> = (0..100).map(|index| [(); 3].map(|()| read(&cache, index))[0]).collect();
+    let in_vain = first_ways.iter().position(|way| *way == Way::Load).expect("they come in");
+    assert!(in_vain <= 8, "{in_vain} were asked for a second time before they came in");
+    assert!(first_ways[in_vain..].iter().all(|way| *way == Way::Load));
+}
+
+#[test]
+fn a_few_that_are_asked_for_again_do_not_bring_the_others_in() {
+    let cache = lonely();
+    let before = cache.stats();
+    // One in 40 is asked for again at once.
+    for index in 0..4_000 {
+        _ = read(&cache, index);
+        if index % 40 == 0 {
+            assert_ne!(read(&cache, index), Way::Bypass);
+        }
+    }
+    let (misses, bypasses) = (cache.stats().misses - before.misses, cache.stats().bypasses - before.bypasses);
+    assert!(bypasses * 10 > misses * 9, "{bypasses} of {misses}");
+}
+
+#[test]
+fn where_there_is_room_slices_come_in() {
+    let cache = room_for(PLACES as usize);
+    cache.be_lonely();
+    (0..PLACES).for_each(|index| assert_eq!(read(&cache, index), Way::Load));
+    assert_eq!(read(&cache, PLACES), Way::Bypass);
+}
+
+/// None of them is fresh for long enough to be asked for again.
+#[test]
+fn where_few_fit_all_come_in() {
+    let cache = room_for(31);
+    (0..1_000).for_each(|index| assert_eq!(read(&cache, index), Way::Load));
+}
+
+/// What is looked for at random is found as often as where every slice comes in, and a new set is learned about as soon.
+#[test]
+fn as_much_is_found_as_where_all_come_in() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) % below
+    };
+    let (one, other) = (room_for(PLACES as usize), room_for(PLACES as usize));
+    let (mut all_found, mut all_wanted) = (0, 0);
+    // More than there is room for, then three sets that there is room for, and again more.
+    for (from, slices) in [(0, 36), (0, 9), (100, 9), (200, 9), (300, 36)] {
+        let (mut is_found, mut wanted) = (0, 0);
+        for _ in 0..20_000 {
+            let index = from * PLACES + next(slices * PLACES / 10);
+            is_found += u64::from(read(&one, index) == Way::Hit);
+            match found(&other, l2(index)) {
+                Some(_) => wanted += 1,
+                None => drop(read_in(&other, l2(index), index)),
+            }
+        }
+        assert!(is_found * 100 > wanted * 90, "from {from}: {is_found} of {wanted}");
+        (all_found, all_wanted) = (all_found + is_found, all_wanted + wanted);
+    }
+    assert!(all_found * 100 > all_wanted * 98, "{all_found} of {all_wanted}");
+    assert!(one.stats().bypasses > 20_000 && other.stats().bypasses == 0, "{:?}", one.stats());
+}
+
+/// It was not read: who begins so may have found that the disk has to be waited for.
+#[test]
+fn one_that_is_given_up_is_not_remembered() {
+    let cache = lonely();
+    let before = cache.stats();
+    (0..2).for_each(|_| drop(bypass(&cache, 0)));
+    assert_eq!(cache.stats(), before);
+    assert!(!cache.pool.lock().clock.remembers(cache.owned(l2(0))));
+    cache.validate();
+}
+
+#[test]
+fn who_must_have_the_slice_waits_and_loads_it() {
+    let cache = lonely();
+    let ends: [fn(Bypass<'_>); 2] = [|bypass| assert!(bypass.end().is_ok()), |bypass| drop(bypass)];
+    for (index, end) in (0..).zip(ends) {
+        let bypass = bypass(&cache, index);
+        assert!(matches!(cache.begin_read(l2(index)), BeginRead::Busy), "another reads it");
+        let Begin::Wait(ended) = cache.begin_load(l2(index)) else { panic!("another reads it") };
+        end(bypass);
+        assert!(ended.wait_timeout(Duration::from_secs(20)).is_some(), "nobody woke the waiter");
+        drop(read_in(&cache, l2(index), 7));
+        assert!(matches!(cache.begin_read(l2(index)), BeginRead::Resident(slice) if slice.entry(0) == 7));
+    }
+    cache.validate();
+}
+
+#[test]
+fn what_came_in_meanwhile_by_another_road_is_told() {
+    let cache = lonely();
+    let bypass = bypass(&cache, 0);
+    let committed = committed(&cache, l2(0), 7);
+    let first = bypass.end().expect_err("it is here");
+    assert!(first.is(&committed) && first.entry(0) == 7);
+    // Here, and so not remembered as gone.
+    cache.validate();
+}
