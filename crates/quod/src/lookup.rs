@@ -11,6 +11,7 @@
 use std::sync::PoisonError;
 
 use quod_storage::{Buffer, Buffers, ExtentKind, Storage};
+use smallvec::{SmallVec, smallvec};
 
 use crate::cache::{Begin, BeginRead, Pinned, Slice, SliceKey, TableLevel};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,8 +25,8 @@ use crate::units::{ClusterCount, FileOffset, GuestOffset};
 /// Buffers that are kept: more slices are seldom read at a time.
 const MOST_SPARE: usize = 8;
 
-/// Clusters whose entries are read at most where their slice does not come in: few requests are for more.
-const BYPASSED: ClusterCount = ClusterCount(8);
+/// Bytes of as many entries as most requests need.
+const FEW_ENTRIES: usize = 64;
 
 /// Where a run of guest bytes lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Qed {
         }
         let key = SliceKey { level: TableLevel::L2, index: l2.index };
         let place = table.plus(l2.in_table);
-        let map = |came: Result<(), Pinned>, read: &Slice<'_>, len| match came {
+        let map = |came: Result<(), Pinned>, read: &Slice<'_>| match came {
             Ok(()) => self.map(read, at, len).ok(),
             Err(first) => first.look(|slice| self.map(slice, at, len)).ok(),
         };
@@ -110,15 +111,13 @@ impl Qed {
             BeginRead::Load(load) => {
                 let mut bytes = [0; SLICE_BYTES as usize];
                 storage.read_now(place.0, &mut bytes)?.ok()?;
-                map(load.commit_read(place, &bytes), &Slice::read(key, place, 0, &bytes), len)
+                map(load.commit_read(place, &bytes), &Slice::read(key, place, 0, &bytes))
             }
             BeginRead::Bypass(bypass) => {
-                let mut bytes = [0; (BYPASSED.0 * ENTRY) as usize];
-                let inside = self.geometry.in_cluster(at);
-                let len = len.min(self.geometry.bytes_of(BYPASSED) - inside);
-                let bytes = &mut bytes[..(self.geometry.clusters_for(inside + len).0 * ENTRY) as usize];
-                storage.read_now(place.plus(l2.entry as u64 * ENTRY).0, bytes)?.ok()?;
-                map(bypass.end(), &Slice::read(key, place, l2.entry, bytes), len)
+                let entries = self.geometry.clusters_for(self.geometry.in_cluster(at) + len).0;
+                let mut bytes: SmallVec<[u8; FEW_ENTRIES]> = smallvec![0; (entries * ENTRY) as usize];
+                storage.read_now(place.plus(l2.entry as u64 * ENTRY).0, &mut bytes)?.ok()?;
+                map(bypass.end(), &Slice::read(key, place, l2.entry, &bytes))
             }
         }
     }

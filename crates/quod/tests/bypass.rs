@@ -24,13 +24,16 @@ fn open_small<O: Opener>(opener: &O, name: &Path, access: Access) -> Image<O::St
     block_on(Image::open(opener, name, &options)).expect("it opens")
 }
 
-/// Reads a place under each slice, until they do not come in any more.
-fn until_bypassed<S: Storage>(image: &Image<S>) {
-    for round in 0..4 {
-        (0..SPANS).for_each(|span| drop(read(image, span * SPAN + round * CLUSTER, 512)));
+/// Reads places at random, until slices do not come in any more.
+fn until_bypassed<S: Storage>(image: &Image<S>, rng: &mut Rng) {
+    let mut read_one = || drop(read(image, rng.u64(..SPANS) * SPAN + rng.u64(..4) * CLUSTER, 512));
+    for _ in 0..100 {
+        (0..1000).for_each(|_| read_one());
+        if image.cache_stats().bypasses > 1000 {
+            return;
+        }
     }
-    let stats = image.cache_stats();
-    assert!(stats.bypasses > 0, "{stats:?}");
+    panic!("{:?}", image.cache_stats());
 }
 
 /// A few runs of every kind in each span, and what each cluster reads as.
@@ -62,7 +65,7 @@ fn a_read_of_any_length_sees_what_is_in_the_file() {
     let wanted = fill(&image, &mut rng);
     close(image);
     let image = open_small(&opener, Path::new(DISK), Access::Read);
-    until_bypassed(&image);
+    until_bypassed(&image, &mut rng);
     let before = image.cache_stats();
     for step in 0..40_000 {
         // Most are short: a longer one looks several times.
@@ -74,13 +77,14 @@ fn a_read_of_any_length_sees_what_is_in_the_file() {
         }
     }
     let stats = image.cache_stats();
-    assert!(stats.bypasses - before.bypasses > 5_000, "{stats:?}");
+    assert!(stats.bypasses - before.bypasses > 2_000, "{stats:?}");
 }
 
 /// An entry that names what it must not is told, wherever it was read.
 #[test]
 fn a_bad_entry_is_told() {
     const BAD: u64 = 400;
+    let mut rng = Rng::with_seed(5);
     let opener = MemoryOpener::new();
     let image = fresh(&opener, Path::new(DISK), SHAPE, None);
     (0..SPANS).for_each(|span| (0..12).for_each(|i| write(&image, span * SPAN + 3 * i * CLUSTER, &[1])));
@@ -89,7 +93,7 @@ fn a_bad_entry_is_told() {
     let bad = SHAPE.l2(&file, 9).start + 8 * BAD;
     set_entry(&file, bad, 12345);
     let image = open_small(&opener, Path::new(DISK), Access::Read);
-    until_bypassed(&image);
+    until_bypassed(&image, &mut rng);
     let error = block_on(image.read(9 * SPAN + BAD * CLUSTER, Buffer::zeroed(512))).expect_err("it is bad");
     assert!(error.to_string().contains(&format!("{bad:#x}")), "{error}");
 }
@@ -107,7 +111,7 @@ fn beside_writers_a_read_sees_what_was_written_before_it() {
     block_on(image.write_zeroes(0, SHAPE.size, Room::Keep, Fua::No)).expect("zeroes");
     close(image);
     let image = open_small(&FileOpener, &name, Access::Write);
-    until_bypassed(&image);
+    until_bypassed(&image, &mut rng);
     let before = image.cache_stats();
     let places = || (0..SPANS * WRITERS * 4).map(|_| AtomicU8::new(0)).collect::<Vec<_>>();
     let (begun, done) = (places(), places());

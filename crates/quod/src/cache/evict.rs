@@ -6,13 +6,13 @@
 //! failed was asked for at two different times, and goes straight to the clock. So a scan passes through a sixteenth
 //! of the cache, and what is in the clock leaves it only for slices that have shown the same.
 //!
-//! Where nearly all go without having been asked for again, none comes in that is only read: it would take the place of one that
-//! is as good, and cost more than its entry does. It is remembered as if it had failed, and comes in when it is asked for again.
-//! What is asked for again at once, as fresh slices are, tells that slices had better come in again. What is found is the same,
-//! but for the sixteenth that would be passing through.
+//! Where nearly all slices go without having been asked for again, and those that are here were, a slice that is only read does not
+//! come in: it would take the place of one that is better, and costs more than its entry does. It is remembered for as long as it
+//! would have been here and then remembered, and comes in when it is asked for again meanwhile: fresh, where it would still be
+//! that, which also tells that slices had better come in again. So what would be found is missed once more, and no more is lost.
 //!
-//! Invariants: each slice is in one queue, and is resident; what failed is remembered by a part of a hash, for
-//! a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of an eighth to a
+//! Invariants: each slice is in one queue, and is resident; what failed, or did not come in, is remembered by a part of a hash: what
+//! failed for a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of an eighth to a
 //! thirty-second, and of all to an eighth: longer queues and a longer memory give way to the crowd where popularity is uneven.
 //!
 //! Absent on purpose: work on a hit beyond one flag (`arena.rs` has it); what a slice takes: a packed one counts as others do.
@@ -34,12 +34,12 @@ const GONE_SHARE: usize = 4;
 const MOST_PINNED: usize = 64;
 /// For the same reason an eviction spares so many for their visits on trial, and so many in the clock, when most are visited.
 const MOST_SPARED: usize = 4096;
-/// So many slices that nobody asked for again while they were fresh, and no other comes where one must go for it.
-const LONELY: u32 = 64;
-/// More are not counted.
-const MOST_LONELY: u32 = 2 * LONELY;
-/// One that somebody asked for again takes as many from the count.
-const COMPANY: u32 = 16;
+/// Slices do not come in from so many on that were asked for once, by [`Clock::asked_once`].
+const BYPASS_FROM: u32 = 64;
+/// More are not counted, so that what comes later weighs.
+const MOST_ASKED_ONCE: u32 = 2 * BYPASS_FROM;
+/// What a slice that was asked for again takes from the count.
+const ASKED_AGAIN: u32 = 16;
 
 /// The queues of the policy, oldest first.
 #[derive(Default)]
@@ -48,16 +48,37 @@ pub(super) struct Clock {
     trial: VecDeque<Line>,
     clock: VecDeque<Line>,
     gone: Gone,
-    /// Slices that nobody asked for again while they were fresh, less some for each of the others.
-    lonely: u32,
+    /// Slices, of all images, that nobody asked for again while they were fresh, less some for each that somebody did.
+    asked_once: u32,
+}
+
+/// What is known of a slice that is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coming {
+    New,
+    /// It would be fresh still, had it come when it was asked for.
+    Again,
+    /// It failed not long ago, or would have.
+    Back,
 }
 
 impl Clock {
-    /// Takes a new slice in, or one that comes back.
-    pub(super) fn admit(&mut self, arena: &Arena, slice: Header<'_>, comes_back: bool) {
-        if self.gone.forget(slice.owned_key()) || comes_back {
-            self.clock.push_back(slice.line);
-            return;
+    /// What is known of a slice that is not here. Asked before room is made for it: who goes for it may make it forgotten.
+    pub(super) fn coming(&self, key: OwnedKey) -> Coming {
+        match self.gone.find(key) {
+            None => Coming::New,
+            Some(Going { age, bypassed: true }) if age < self.queue_length() => Coming::Again,
+            Some(_) => Coming::Back,
+        }
+    }
+
+    /// Takes a slice in.
+    pub(super) fn admit(&mut self, arena: &Arena, slice: Header<'_>, coming: Coming) {
+        self.gone.forget(slice.owned_key());
+        match coming {
+            Coming::Back => return self.clock.push_back(slice.line),
+            Coming::Again => self.note(true),
+            Coming::New => {}
         }
         self.fresh.push_back(slice.line);
         while self.fresh.len() > self.queue_length()
@@ -74,43 +95,38 @@ impl Clock {
         Some(arena.forget_visit(line))
     }
 
-    /// Whether a slice that is asked for, and is not here, had better not come where another must go for it.
-    pub(super) fn bypasses(&mut self, key: OwnedKey) -> bool {
-        if self.lonely < LONELY {
-            return false;
-        }
-        let Some(age) = self.gone.age(key) else { return true };
-        // It would be fresh still, had it come, and this a visit.
-        if age as usize <= self.queue_length() {
-            self.note(true);
-            self.gone.forget(key);
-        }
-        false
+    /// Whether a slice that is not here had better not come in where another must go for it.
+    pub(super) fn bypasses(&self, key: OwnedKey) -> bool {
+        self.asked_once >= BYPASS_FROM
+            // Where more have not been asked for twice, one of those goes for it. The last to come was one more.
+            && self.fresh.len() + self.trial.len() <= 2 * self.queue_length() + 1
+            && self.gone.find(key).is_none()
     }
 
-    /// Remembers one that did not come as if it had failed, so that it comes when it is asked for again soon.
+    /// Remembers a slice that did not come in.
     pub(super) fn bypass(&mut self, arena: &Arena, key: OwnedKey) {
         self.note(false);
-        self.gone.remember(key);
-        self.trim_gone();
-        // As many are fresh for as long as if it had come, and what they are says nothing of those that come later.
-        self.begin_trial(arena);
+        self.gone.remember(key, true);
+        self.trim_gone(2 * self.queue_length());
+        // Others are fresh, and stand their trial, for as long as if it had come.
+        if self.begin_trial(arena) == Some(true) {
+            self.note(true);
+        }
     }
 
-    /// As if no slice had been asked for again for a long time.
+    /// As if slices had been asked for once for a long time, but for those that are here.
     #[cfg(test)]
-    pub(super) fn be_lonely(&mut self) {
-        self.lonely = MOST_LONELY;
+    pub(super) fn bypass_from_now(&mut self) {
+        self.asked_once = MOST_ASKED_ONCE;
+        self.clock.extend(self.trial.drain(..).chain(self.fresh.drain(..)));
     }
 
     /// Notes whether a slice was asked for again while it was fresh. Where few fit, none is fresh for long enough to tell.
-    fn note(&mut self, was_visited: bool) {
-        if self.queue_length() == 0 {
-            return;
-        }
-        self.lonely = match was_visited {
-            true => self.lonely.saturating_sub(COMPANY),
-            false => (self.lonely + 1).min(MOST_LONELY),
+    fn note(&mut self, was_asked_again: bool) {
+        self.asked_once = match was_asked_again {
+            _ if self.queue_length() == 0 => 0,
+            true => self.asked_once.saturating_sub(ASKED_AGAIN),
+            false => (self.asked_once + 1).min(MOST_ASKED_ONCE),
         };
     }
 
@@ -119,12 +135,13 @@ impl Clock {
         let gone =
             self.fail_trial(arena).or_else(|| self.turn_hand(arena)).or_else(|| self.take_unpinned(arena));
         [&mut self.fresh, &mut self.trial, &mut self.clock].into_iter().for_each(give_back);
-        self.trim_gone();
+        self.trim_gone(0);
         gone
     }
 
-    fn trim_gone(&mut self) {
-        self.gone.trim(self.len() / GONE_SHARE + 1);
+    /// Forgets the oldest, but for as many as are remembered when they failed, and so many more.
+    fn trim_gone(&mut self, more: usize) {
+        self.gone.trim(self.len() / GONE_SHARE + 1 + more);
     }
 
     /// Ends the trial of those who have stood it long enough. Pinned is visited.
@@ -137,7 +154,7 @@ impl Clock {
             if !arena.forget_visit(line)
                 && let Some(slice) = unpinned(arena, line)
             {
-                self.gone.remember(slice.owned_key());
+                self.gone.remember(slice.owned_key(), false);
                 return Some(slice);
             }
             self.clock.push_back(line);
@@ -195,11 +212,6 @@ impl Clock {
         self.fresh.iter().chain(&self.trial).chain(&self.clock).copied()
     }
 
-    /// Whether it was resident not long ago, and is not.
-    pub(super) fn remembers(&self, key: OwnedKey) -> bool {
-        self.gone.remembers(key)
-    }
-
     fn queue_length(&self) -> usize {
         self.len() / QUEUE_SHARE
     }
@@ -216,11 +228,11 @@ fn unpinned(arena: &Arena, line: Line) -> Option<Header<'_>> {
     (slice.pins() == 0).then_some(slice)
 }
 
-/// Slices that went, for a while, by 32 bits of each: near the processor, where their keys would not be. Two that have them in common
-/// are taken for one, which puts a slice in a queue that is not its own.
+/// Slices that went, or did not come in, for a while, by 32 bits of each: near the processor, where their keys would not be. Two
+/// that have them in common are taken for one, which puts a slice in a queue that is not its own.
 #[derive(Default)]
 struct Gone {
-    /// With the number of its going.
+    /// With the number of its going, and a bit for one that did not come in.
     tags: HashMap<u32, u32, FixedState>,
     /// Oldest first, with some that have come back since.
     order: VecDeque<(u32, u32)>,
@@ -228,25 +240,31 @@ struct Gone {
     hasher: FixedState,
 }
 
+/// How a slice went.
+struct Going {
+    /// So many went since.
+    age: usize,
+    /// It did not come in.
+    bypassed: bool,
+}
+
 impl Gone {
     fn tag(&self, key: OwnedKey) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 
-    fn remember(&mut self, key: OwnedKey) {
+    fn remember(&mut self, key: OwnedKey, bypassed: bool) {
         self.went = self.went.wrapping_add(1);
-        let tag = self.tag(key);
-        self.tags.insert(tag, self.went);
-        self.order.push_back((tag, self.went));
+        let (tag, went) = (self.tag(key), self.went << 1 | u32::from(bypassed));
+        self.tags.insert(tag, went);
+        self.order.push_back((tag, went));
     }
 
-    fn remembers(&self, key: OwnedKey) -> bool {
-        self.age(key).is_some()
-    }
-
-    /// How many have gone since it went, if it is remembered.
-    fn age(&self, key: OwnedKey) -> Option<u32> {
-        self.tags.get(&self.tag(key)).map(|went| self.went.wrapping_sub(*went))
+    fn find(&self, key: OwnedKey) -> Option<Going> {
+        let went = *self.tags.get(&self.tag(key))?;
+        // Numbers have 31 bits.
+        let age = (self.went << 1).wrapping_sub(went & !1) >> 1;
+        Some(Going { age: age as usize, bypassed: went & 1 == 1 })
     }
 
     /// Forgets the oldest beyond so many.
@@ -261,9 +279,8 @@ impl Gone {
         }
     }
 
-    fn forget(&mut self, key: OwnedKey) -> bool {
-        let tag = self.tag(key);
-        self.tags.remove(&tag).is_some()
+    fn forget(&mut self, key: OwnedKey) {
+        self.tags.remove(&self.tag(key));
     }
 
     fn forget_all(&mut self) {

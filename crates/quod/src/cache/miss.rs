@@ -165,8 +165,9 @@ impl Load<'_> {
         let Load { cache, key, mut room } = self;
         let content = cache.fill(&mut room, key, at, bytes);
         // Both under one lock: resident, and loading no more.
+        let ended;
         let mut structure = cache.pool.lock();
-        let ended = cache.end(&mut structure, key);
+        ended = cache.end(&mut structure, key);
         mem::forget(self);
         cache.counters.miss();
         // What came in since the load began is pinned by it, and stays.
@@ -183,7 +184,7 @@ impl Load<'_> {
 }
 
 /// A load that is over. Who waits for it is woken when this is dropped, also by a panic; not under the lock, since wakers
-/// are other people's code.
+/// are other people's code: so a place for it is made before the lock is taken.
 struct Ended {
     key: SliceKey,
     loading: Option<Loading>,
@@ -222,8 +223,9 @@ impl Bypass<'_> {
     /// The slice, when it came in meanwhile by another road.
     pub fn end(self) -> Result<(), Pinned> {
         let Bypass { cache, key } = self;
+        let mut ended;
         let mut structure = cache.pool.lock();
-        let mut ended = cache.end(&mut structure, key);
+        ended = cache.end(&mut structure, key);
         mem::forget(self);
         let first = ended.loading.as_mut().and_then(|loading| loading.first.take());
         if first.is_none() {

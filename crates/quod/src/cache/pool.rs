@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 use super::arena::{Arena, Frame, Ledger, Line};
 use super::directory::Directory;
 use super::entries::{self, Run, Shape};
-use super::evict::Clock;
+use super::evict::{Clock, Coming};
 use super::miss::Loading;
 use super::slice::{Header, ORPHANED, OwnedKey, UPDATED};
 use super::updates::Updates;
@@ -80,8 +80,7 @@ pub(super) struct Room {
     line: Line,
     frame: Frame,
     more: Option<Frame>,
-    /// It went not long ago.
-    comes_back: bool,
+    coming: Coming,
 }
 
 /// What is to be shown in a room.
@@ -232,13 +231,12 @@ impl SlicePool {
 
     /// Takes memory for a slice that is to come, and makes room for it first. Enough for most: narrow entries.
     pub(super) fn reserve(&self, structure: &mut Structure, owned: OwnedKey) -> (Room, Evicted) {
-        // Asked first: who goes for it is remembered, and may make it forgotten.
-        let comes_back = structure.clock.remembers(owned);
+        let coming = structure.clock.coming(owned);
         let evicted = self.make_room(structure, 1, 1, 1);
         let (line, frame) =
             (structure.ledger.take_line(&self.arena), structure.ledger.take_frame(&self.arena));
         structure.reserved += 1;
-        (Room { line, frame, more: None, comes_back }, evicted)
+        (Room { line, frame, more: None, coming }, evicted)
     }
 
     /// Gives memory back in which no slice came.
@@ -313,7 +311,7 @@ impl SlicePool {
         arena.forget_visit(room.line);
         self.directory.insert(arena, slice, structure.next_life());
         structure.reserved -= 1;
-        structure.clock.admit(arena, slice, room.comes_back);
+        structure.clock.admit(arena, slice, room.coming);
         structure.count_in(owned.image, self.bytes_of(slice));
         (slice, evicted)
     }
@@ -436,7 +434,7 @@ impl SlicePool {
             assert!(slice.is_shown() && !slice.is(ORPHANED), "{key:?} is queued and gone");
             let found = self.directory.look_up(&self.arena, key).map(|found| found.line);
             assert_eq!(found, Some(line), "{key:?} is queued, and the directory has another or none");
-            assert!(!structure.clock.remembers(key), "{key:?} is here, and remembered as gone");
+            assert_eq!(structure.clock.coming(key), Coming::New, "{key:?} is here, and remembered as gone");
             let held = held[key.image as usize].as_mut();
             *held.expect("the image of a slice has a cache") += self.bytes_of(slice);
             let its = self.frames_and_lines(slice);

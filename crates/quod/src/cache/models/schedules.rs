@@ -31,11 +31,7 @@ impl World {
     fn new(slices: usize) -> Self {
         let entries = (0..KEYS).map(AtomicU64::new).collect();
         let loading = (0..KEYS).map(|_| AtomicBool::new(false)).collect();
-        let cache = room_for(slices);
-        if thread_rng().gen_bool(0.5) {
-            cache.be_lonely();
-        }
-        World { cache, file: File { entries, loading } }
+        World { cache: room_for(slices), file: File { entries, loading } }
     }
 
     fn in_file(&self, key: SliceKey) -> u64 {
@@ -67,6 +63,9 @@ impl World {
     /// As one who does not wait.
     fn read(&self, key: SliceKey) {
         let before = self.in_file(key);
+        if thread_rng().gen_bool(0.5) {
+            self.cache.bypass_from_now();
+        }
         let seen = match self.cache.begin_read(key) {
             BeginRead::Resident(slice) => slice.entry(0),
             BeginRead::Busy => return,

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use event_listener::Listener;
 
+use super::super::evict::Coming;
 use super::*;
 
 const PLACES: u64 = 640;
-/// Where the numbers of slices begin that are asked for once.
-const ONCE: u64 = 1 << 20;
+/// Where the numbers begin of slices that are asked for twice, and once.
+const HOT: u64 = 1 << 20;
+const ONCE: u64 = 1 << 21;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -33,11 +35,14 @@ fn read(cache: &TableCache, index: u64) -> Way {
     Way::Load
 }
 
-/// Full of slices that are not asked for again.
+/// Full of slices that were asked for twice, when others have been asked for once for a while.
 fn lonely() -> TableCache {
     let cache = room_for(PLACES as usize);
-    (ONCE..ONCE + 2 * PLACES).for_each(|index| _ = read(&cache, index));
-    assert_eq!(read(&cache, ONCE - 1), Way::Bypass);
+    for way in [Way::Load, Way::Hit] {
+        (HOT..HOT + PLACES).for_each(|index| assert_eq!(read(&cache, index), way));
+    }
+    let ways: Vec<_> = (ONCE..ONCE + PLACES).map(|index| read(&cache, index)).collect();
+    assert_eq!((ways[0], ways.last()), (Way::Load, Some(&Way::Bypass)));
     cache
 }
 
@@ -65,15 +70,59 @@ fn where_slices_are_asked_for_once_those_that_are_here_stay() {
 }
 
 #[test]
-fn one_that_is_asked_for_again_soon_comes_in_and_stays() {
+fn one_that_is_asked_for_again_comes_in_and_stays() {
+    let cache = lonely();
+    // As long as it would have been here, and then remembered.
+    let window = PLACES / 4 + PLACES / 16;
+    assert_eq!(read(&cache, 0), Way::Bypass);
+    (1..window).for_each(|index| assert_eq!(read(&cache, index), Way::Bypass));
+    assert_eq!(read(&cache, 0), Way::Load);
+    (0..2 * PLACES).for_each(|index| _ = read(&cache, ONCE + PLACES + index));
+    assert_eq!(read(&cache, 0), Way::Hit);
+    assert_eq!(read(&cache, 1), Way::Bypass, "that long ago is forgotten");
+    cache.validate();
+}
+
+/// A slice that is asked for in a burst has not shown that it will be asked for again.
+#[test]
+fn a_burst_brings_a_slice_in_on_trial() {
+    let asks: [fn(&TableCache); 2] =
+        [|cache| assert_eq!(read(cache, 0), Way::Load), |cache| drop(read_in(cache, l2(0), 0))];
+    for ask in asks {
+        let cache = lonely();
+        assert_eq!(read(&cache, 0), Way::Bypass);
+        ask(&cache);
+        assert_eq!(read(&cache, 0), Way::Hit);
+        // Others that come in push it out.
+        let others = (1..=PLACES / 16 + 2).map(|index| drop(read_in(&cache, l2(index), index)));
+        others.for_each(drop);
+        assert!(!is_resident(&cache, l2(0)));
+    }
+}
+
+/// A circle of fewer slices than there are, over slices that were asked for once.
+#[test]
+fn slices_that_fit_are_learned() {
+    let cache = room_for(PLACES as usize);
+    (ONCE..ONCE + 3 * PLACES).for_each(|index| _ = read(&cache, index));
+    let circle = 0..PLACES * 5 / 8;
+    (0..3).for_each(|_| circle.clone().for_each(|index| _ = read(&cache, index)));
+    assert!(circle.clone().all(|index| read(&cache, index) == Way::Hit));
+}
+
+#[test]
+fn a_load_that_is_given_up_takes_nothing_from_the_next() {
     let cache = lonely();
     assert_eq!(read(&cache, 0), Way::Bypass);
-    (1..PLACES / 4).for_each(|index| assert_eq!(read(&cache, index), Way::Bypass));
-    assert_eq!(read(&cache, 0), Way::Load, "a quarter as many are remembered as there are");
-    (ONCE..ONCE + PLACES / 2).for_each(|index| _ = read(&cache, index));
-    assert_eq!(read(&cache, 0), Way::Hit);
-    (PLACES..2 * PLACES).for_each(|index| _ = read(&cache, index));
-    assert_eq!(read(&cache, 1), Way::Bypass, "that long ago is forgotten");
+    let before = cache.pool.lock().clock.coming(cache.owned(l2(0)));
+    for _ in 0..100 {
+        let BeginRead::Load(load) = cache.begin_read(l2(0)) else { panic!("it was asked for before") };
+        drop(load);
+    }
+    assert_eq!(cache.pool.lock().clock.coming(cache.owned(l2(0))), before);
+    // In the room that was made for it.
+    assert_eq!(read(&cache, 0), Way::Load);
+    assert_eq!(read(&cache, 1), Way::Bypass);
     cache.validate();
 }
 
@@ -105,8 +154,8 @@ fn a_few_that_are_asked_for_again_do_not_bring_the_others_in() {
 #[test]
 fn where_there_is_room_slices_come_in() {
     let cache = room_for(PLACES as usize);
-    cache.be_lonely();
     (0..PLACES).for_each(|index| assert_eq!(read(&cache, index), Way::Load));
+    cache.bypass_from_now();
     assert_eq!(read(&cache, PLACES), Way::Bypass);
 }
 
@@ -115,6 +164,10 @@ fn where_there_is_room_slices_come_in() {
 fn where_few_fit_all_come_in() {
     let cache = room_for(31);
     (0..1_000).for_each(|index| assert_eq!(read(&cache, index), Way::Load));
+    // Nor where few fit by now, since they take more room each.
+    cache.bypass_from_now();
+    drop(read_in(&cache, l2(1_000), 0));
+    (0..100).for_each(|index| assert_eq!(read(&cache, index), Way::Load));
 }
 
 /// What is looked for at random is found as often as where every slice comes in, and a new set is learned about as soon.
@@ -154,7 +207,7 @@ fn one_that_is_given_up_is_not_remembered() {
     let before = cache.stats();
     (0..2).for_each(|_| drop(bypass(&cache, 0)));
     assert_eq!(cache.stats(), before);
-    assert!(!cache.pool.lock().clock.remembers(cache.owned(l2(0))));
+    assert_eq!(cache.pool.lock().clock.coming(cache.owned(l2(0))), Coming::New);
     cache.validate();
 }
 

@@ -117,10 +117,10 @@ fn every_operation_is_traced() {
 /// A slice that is read and does not come in, and one that is given up.
 fn each_end_of_a_bypass(cache: &TableCache) {
     drop(committed(cache, l2(0), 0));
-    cache.be_lonely();
-    let begin = |index| match cache.begin_read(l2(index)) {
-        BeginRead::Bypass(bypass) => bypass,
-        _ => panic!("{index} comes in"),
+    let begin = |index| {
+        cache.bypass_from_now();
+        let BeginRead::Bypass(bypass) = cache.begin_read(l2(index)) else { panic!("{index} comes in") };
+        bypass
     };
     assert!(begin(10).end().is_ok());
     drop(begin(20));
