@@ -11,24 +11,24 @@
 
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
-use crate::sync::{Word, zeroed_words};
+use crate::sync::{Word, zeroed_lines};
 
 /// Words of a line: what a processor fetches at a time.
 pub(super) const LINE_WORDS: usize = 8;
 
 /// Most lines of a frame, a bit each.
-const MOST_LINES: usize = 64;
+const MOST_LINES: u32 = 64;
 
 /// Memory is taken from the system in so many parts, about, until it has the size that was asked for.
-const PARTS: usize = 128;
+const PARTS: u32 = 128;
 
-/// Frames that are planned for at most, which are 32 GiB of slices: a part of more would be much to ask for at once.
-const MOST_PLANNED: usize = 1 << 24;
+/// Lines that are planned for at most, which are 32 GiB: a part of more would be much to ask for at once.
+const MOST_PLANNED: usize = 1 << 29;
 
 /// Parts beyond that size, each twice as large as the one before: for slices that are all pinned, and for more than that.
 const MORE_PARTS: usize = 29;
 
-/// Memory for the entries of a slice.
+/// Memory for the entries of a slice: the first of the lines that it is as long as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame(pub(super) u32);
 
@@ -36,9 +36,9 @@ pub(super) struct Frame(pub(super) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Line(pub(super) u32);
 
-/// Some frames, and what is known of each.
+/// Some frames, as lines, and what is known of each.
 struct Part {
-    words: Box<[Word]>,
+    lines: Box<[[Word; LINE_WORDS]]>,
     sides: Box<[Side]>,
 }
 
@@ -54,43 +54,52 @@ pub(super) struct Side {
 /// All frames.
 pub(super) struct Arena {
     parts: Box<[OnceLock<Part>]>,
-    more: [OnceLock<Part>; MORE_PARTS],
-    /// Frames that `parts` have room for.
-    planned: usize,
-    /// log2 of the frames of a part.
+    /// log2 of the lines of a part, and the bits of a place in it.
     part_bits: u32,
-    frame_words: usize,
-    line_bits: u32,
+    part_mask: u32,
+    /// log2 of the lines that a frame is as long as.
+    frame_bits: u32,
+    /// Lines that `parts` have room for.
+    planned: u32,
+    more: [OnceLock<Part>; MORE_PARTS],
 }
 
 impl Arena {
     /// Frames of so many words, a power of two; about so many of them.
     pub(super) fn new(frame_words: usize, planned: usize) -> Self {
         assert!(frame_words.is_power_of_two() && frame_words >= LINE_WORDS, "a frame is some lines");
-        let planned = planned.min(MOST_PLANNED);
-        let part_bits = planned.div_ceil(PARTS).next_power_of_two().max(16).ilog2();
+        let frame_bits = (frame_words / LINE_WORDS).ilog2();
+        let planned = planned.min(MOST_PLANNED >> frame_bits) as u32;
+        let part_bits = planned.div_ceil(PARTS).next_power_of_two().max(16).ilog2() + frame_bits;
+        let planned = planned << frame_bits;
         Arena {
             parts: (0..planned.div_ceil(1 << part_bits)).map(|_| OnceLock::new()).collect(),
-            more: std::array::from_fn(|_| OnceLock::new()),
-            planned,
             part_bits,
-            frame_words,
-            line_bits: (frame_words / LINE_WORDS).min(MOST_LINES).ilog2(),
+            part_mask: (1 << part_bits) - 1,
+            frame_bits,
+            planned,
+            more: std::array::from_fn(|_| OnceLock::new()),
         }
     }
 
+    #[inline]
     pub(super) fn frame_words(&self) -> usize {
-        self.frame_words
+        LINE_WORDS << self.frame_bits
+    }
+
+    /// Lines that a frame holds.
+    fn lines(&self) -> u32 {
+        MOST_LINES.min(1 << self.frame_bits)
     }
 
     /// Bytes that a frame takes, with what is known of it.
     pub(super) fn frame_bytes(&self) -> usize {
-        size_of::<Side>() + size_of::<u64>() + size_of::<Frame>() + self.frame_words * size_of::<Word>()
+        size_of::<Side>() + size_of::<u64>() + size_of::<Frame>() + self.frame_words() * size_of::<Word>()
     }
 
     /// Bytes that a line takes.
     pub(super) fn line_bytes(&self) -> usize {
-        self.frame_bytes() >> self.line_bits
+        self.frame_bytes() / self.lines() as usize
     }
 
     /// Bytes that it takes without a frame, beside its own.
@@ -98,66 +107,79 @@ impl Arena {
         size_of_val(&*self.parts)
     }
 
-    /// Which part a frame is in, and where there.
+    /// The part that a line lies in, and where there; `None` where there never was one.
     #[inline]
-    fn part(&self, Frame(frame): Frame) -> (&OnceLock<Part>, usize) {
-        let frame = frame as usize;
-        if frame < self.planned {
-            return (&self.parts[frame >> self.part_bits], frame & ((1 << self.part_bits) - 1));
+    fn part(&self, line: u32) -> Option<(&Part, usize)> {
+        if let Some(part) = self.parts.get((line >> self.part_bits) as usize)
+            && let Some(part) = part.get()
+            && let place = (line & self.part_mask) as usize
+            && place < part.lines.len()
+        {
+            return Some((part, place));
         }
-        let beyond = frame - self.planned;
-        let which = (beyond >> self.part_bits) + 1;
+        let (part, place) = self.further_part(line.checked_sub(self.planned)?);
+        Some((part.get()?, place))
+    }
+
+    /// The part of a line that was not planned, one of so many.
+    #[cold]
+    fn further_part(&self, line: u32) -> (&OnceLock<Part>, usize) {
+        let which = (line >> self.part_bits) + 1;
         let first = ((1 << which.ilog2()) - 1) << self.part_bits;
-        // So many that a `u32` counts no more frames, of parts of sixteen at least.
-        (&self.more[which.ilog2() as usize], beyond - first)
+        // A `u32` counts no more lines, of parts of sixteen frames at least.
+        (&self.more[which.ilog2() as usize], (line - first) as usize)
     }
 
     /// Takes the memory from the system that this frame lies in. Under the lock.
-    fn take_memory_of(&self, frame: Frame) {
-        let (part, place) = self.part(frame);
-        part.get_or_init(|| {
-            let first = frame.0 as usize - place;
-            let frames = if first < self.planned {
-                (self.planned - first).min(1 << self.part_bits)
-            } else {
-                first - self.planned + (1 << self.part_bits)
-            };
-            Part {
-                words: zeroed_words(frames * self.frame_words),
-                sides: (0..frames).map(|_| Side::default()).collect(),
+    fn take_memory_of(&self, Frame(frame): Frame) {
+        let (part, lines) = match frame.checked_sub(self.planned) {
+            None => {
+                let first = frame & !self.part_mask;
+                (
+                    &self.parts[(frame >> self.part_bits) as usize],
+                    (self.planned - first).min(1 << self.part_bits),
+                )
             }
+            Some(further) => {
+                let (part, place) = self.further_part(further);
+                (part, further - place as u32 + (1 << self.part_bits))
+            }
+        };
+        part.get_or_init(|| Part {
+            lines: zeroed_lines(lines as usize),
+            sides: (0..lines >> self.frame_bits).map(|_| Side::default()).collect(),
         });
     }
 
     /// The words of a frame; none of one that there never was.
+    pub(super) fn frame(&self, Frame(frame): Frame) -> &[Word] {
+        let lines =
+            self.part(frame).and_then(|(part, place)| part.lines.get(place..place + (1 << self.frame_bits)));
+        lines.unwrap_or_default().as_flattened()
+    }
+
+    /// A word of a frame, which has so many; `None` where there never was one.
     #[inline]
-    pub(super) fn frame(&self, frame: Frame) -> &[Word] {
-        let (part, place) = self.part(frame);
-        let words = part.get().and_then(|part| part.words.get(place * self.frame_words..));
-        words.and_then(|words| words.get(..self.frame_words)).unwrap_or_default()
+    pub(super) fn word(&self, Frame(frame): Frame, word: usize) -> Option<&Word> {
+        let (part, place) = self.part(frame)?;
+        Some(&part.lines.get(place + word / LINE_WORDS)?[word % LINE_WORDS])
     }
 
     /// The words of a line, whatever they are by now, and what is known of its frame; `None` where there never was one.
     #[inline]
-    pub(super) fn line(&self, line: Line) -> Option<(&[Word; LINE_WORDS], &Side)> {
-        let (part, frame) = self.part(self.frame_of(line));
-        let part = part.get()?;
-        let place = frame * self.frame_words + self.place_in_frame(line) * LINE_WORDS;
-        Some((part.words.get(place..)?.first_chunk()?, part.sides.get(frame)?))
+    pub(super) fn line(&self, Line(line): Line) -> Option<(&[Word; LINE_WORDS], &Side)> {
+        let (part, place) = self.part(line)?;
+        Some((&part.lines[place], part.sides.get(place >> self.frame_bits)?))
     }
 
     fn frame_of(&self, Line(line): Line) -> Frame {
-        Frame(line >> self.line_bits)
-    }
-
-    fn place_in_frame(&self, Line(line): Line) -> usize {
-        line as usize & ((1 << self.line_bits) - 1)
+        Frame(line >> self.frame_bits << self.frame_bits)
     }
 
     /// The bit of a line among those of its frame.
     #[inline]
-    fn bit(&self, line: Line) -> u64 {
-        1 << self.place_in_frame(line)
+    fn bit(&self, Line(line): Line) -> u64 {
+        1 << (line & ((1 << self.frame_bits) - 1))
     }
 
     /// Notes that the slice was looked at. Whoever comes late does so for another, which does no harm.
@@ -171,8 +193,7 @@ impl Arena {
 
     /// Tells whether it was visited since the last time.
     pub(super) fn forget_visit(&self, line: Line) -> bool {
-        let (part, frame) = self.part(self.frame_of(line));
-        let Some(side) = part.get().and_then(|part| part.sides.get(frame)) else { return false };
+        let Some((_, side)) = self.line(line) else { return false };
         let bit = self.bit(line);
         side.visited.load(Ordering::Relaxed) & bit != 0
             && side.visited.fetch_and(!bit, Ordering::Relaxed) & bit != 0
@@ -231,7 +252,7 @@ impl Ledger {
 
     /// How many more frames it takes to have so many of these and lines.
     pub(super) fn frames_for(&self, arena: &Arena, frames: usize, lines: usize) -> usize {
-        frames + lines.saturating_sub(self.free_lines).div_ceil(1 << arena.line_bits)
+        frames + lines.saturating_sub(self.free_lines).div_ceil(arena.lines() as usize)
     }
 
     /// A frame that nobody else has.
@@ -239,9 +260,9 @@ impl Ledger {
         if let Some(frame) = self.free.pop() {
             return frame;
         }
-        let frame = Frame(self.frames);
         // Lines are counted by 32 bits, which is 256 GiB of slices.
-        assert!(self.frames < u32::MAX >> arena.line_bits, "no more slices can be told apart");
+        assert!(self.frames < u32::MAX >> arena.frame_bits, "no more slices can be told apart");
+        let frame = Frame(self.frames << arena.frame_bits);
         arena.take_memory_of(frame);
         self.frames += 1;
         self.lines.push(Lines::default());
@@ -258,37 +279,40 @@ impl Ledger {
             self.open_frame(arena);
         }
         let frame = *self.open.last().expect("one has just been opened");
-        let free = &mut self.lines[frame.0 as usize].free;
+        let free = &mut self.of(arena, frame).free;
         let place = free.trailing_zeros();
         *free &= *free - 1;
         if *free == 0 {
             self.open.pop();
         }
         self.free_lines -= 1;
-        Line((frame.0 << arena.line_bits) + place)
+        Line(frame.0 + place)
     }
 
     fn open_frame(&mut self, arena: &Arena) {
         let frame = self.take_frame(arena);
-        let lines = 1 << arena.line_bits;
+        let lines = arena.lines();
         // Who reads one of these words sees that the lines that were there before are none any more.
         fence(Ordering::Release);
-        let first = Line(frame.0 << arena.line_bits);
-        for line in first.0..first.0 + lines {
+        for line in frame.0..frame.0 + lines {
             let (words, _) = arena.line(Line(line)).expect("the frame is there");
             words[0].store(0, Ordering::Relaxed);
         }
         // Only then: who sees the era finds no line that leads a life of another.
-        arena.line(first).expect("the frame is there").1.next_era();
-        let of_it = &mut self.lines[frame.0 as usize];
-        (of_it.free, of_it.are_there) = (u64::MAX >> (MOST_LINES as u32 - lines), true);
+        arena.line(Line(frame.0)).expect("the frame is there").1.next_era();
+        let of_it = self.of(arena, frame);
+        (of_it.free, of_it.are_there) = (u64::MAX >> (MOST_LINES - lines), true);
         self.free_lines += lines as usize;
-        self.open(frame);
+        self.open(arena, frame);
     }
 
-    fn open(&mut self, frame: Frame) {
-        self.lines[frame.0 as usize].place = self.open.len() as u32;
+    fn open(&mut self, arena: &Arena, frame: Frame) {
+        self.of(arena, frame).place = self.open.len() as u32;
         self.open.push(frame);
+    }
+
+    fn of(&mut self, arena: &Arena, Frame(frame): Frame) -> &mut Lines {
+        &mut self.lines[(frame >> arena.frame_bits) as usize]
     }
 
     /// Takes a line back, whose first word is 0.
@@ -296,21 +320,21 @@ impl Ledger {
         let (words, side) = arena.line(line).expect("a line that was taken");
         debug_assert_eq!(words[0].load(Ordering::Relaxed), 0, "who finds it may take it for a slice");
         let frame = arena.frame_of(line);
-        if self.lines[frame.0 as usize].free == 0 {
-            self.open(frame);
+        if self.of(arena, frame).free == 0 {
+            self.open(arena, frame);
         }
-        let of_it = &mut self.lines[frame.0 as usize];
-        of_it.free |= arena.bit(line);
         self.free_lines += 1;
-        let lines = 1 << arena.line_bits;
+        let (free_lines, lines) = (self.free_lines, arena.lines());
+        let of_it = self.of(arena, frame);
+        of_it.free |= arena.bit(line);
         // One that is empty is kept, for those that come.
-        if of_it.free.count_ones() == lines && self.free_lines > lines as usize {
+        if of_it.free.count_ones() == lines && free_lines > lines as usize {
             let place = of_it.place;
             *of_it = Lines::default();
             self.free_lines -= lines as usize;
             self.open.swap_remove(place as usize);
-            if let Some(moved) = self.open.get(place as usize) {
-                self.lines[moved.0 as usize].place = place;
+            if let Some(moved) = self.open.get(place as usize).copied() {
+                self.of(arena, moved).place = place;
             }
             side.next_era();
             self.give_frame(frame);
@@ -324,6 +348,6 @@ impl Ledger {
     pub(super) fn validate(&self, arena: &Arena, frames: usize, lines: usize) {
         let with_lines = self.lines.iter().filter(|lines| lines.are_there).count();
         assert_eq!(self.used(), frames + with_lines, "frames that somebody has");
-        assert_eq!(with_lines << arena.line_bits, lines + self.free_lines, "lines that somebody has");
+        assert_eq!(with_lines * arena.lines() as usize, lines + self.free_lines, "lines that somebody has");
     }
 }

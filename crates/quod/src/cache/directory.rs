@@ -14,7 +14,7 @@
 use super::TableLevel;
 use super::arena::Arena;
 use super::entries::{NO_LINE, line_named, named};
-use super::slice::{Header, OwnedKey, Slice};
+use super::slice::{Header, Life, OwnedKey, Slice};
 use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// log2 of the fewest and of the most slots. Past the most, which a budget of 1 GiB has, lists grow longer.
@@ -60,21 +60,40 @@ impl Directory {
         key: OwnedKey,
         look: impl FnOnce(&Slice<'_>) -> R,
     ) -> Option<R> {
+        let (header, life) = match self.first(arena, key) {
+            Some(found) => found,
+            None => self.search(arena, key)?,
+        };
+        let slice = Slice::shown(key.key, header);
+        if !header.leads(life) {
+            return None;
+        }
+        let seen = look(&slice);
+        header.leads(life).then(|| {
+            header.visit();
+            seen
+        })
+    }
+
+    /// The slice of that key, where it comes first in its list, as most do.
+    #[inline(always)]
+    fn first<'a>(&self, arena: &'a Arena, key: OwnedKey) -> Option<(Header<'a>, Life)> {
+        let line = line_named(u64::from(self.slot(key).load(Ordering::Acquire)))?;
+        let header = Header::of(arena, line)?;
+        let life = header.life()?;
+        header.is_of(key).then_some((header, life))
+    }
+
+    /// The slice of that key, wherever it is in its list.
+    #[inline(never)]
+    fn search<'a>(&self, arena: &'a Arena, key: OwnedKey) -> Option<(Header<'a>, Life)> {
         'tries: for _ in 0..TRIES {
             let mut link = line_named(u64::from(self.slot(key).load(Ordering::Acquire)));
             while let Some(line) = link {
                 let Some(header) = Header::of(arena, line) else { continue 'tries };
                 let Some(life) = header.life() else { continue 'tries };
                 if header.is_of(key) {
-                    let slice = Slice::shown(key.key, header);
-                    if !header.leads(life) {
-                        continue 'tries;
-                    }
-                    let seen = look(&slice);
-                    return header.leads(life).then(|| {
-                        header.visit();
-                        seen
-                    });
+                    return Some((header, life));
                 }
                 link = header.next();
                 if !header.leads(life) {

@@ -234,12 +234,16 @@ pub(super) fn entry(arena: &Arena, shape: Shape, count: usize, place: usize) -> 
     match shape {
         Shape::Even { first, stride } => Some(Run { start: 0, first, stride }.entry(place)),
         Shape::Runs(first) => entry_of_runs(arena, first, count, place),
-        Shape::Narrow(frame) => {
-            let pair = arena.frame(frame).get(place / 2)?.load(Ordering::Relaxed);
-            Some(widened(pair >> (place % 2 * 32) & u64::from(u32::MAX)))
-        }
+        Shape::Narrow(frame) => narrow_entry(arena, frame, place),
         Shape::Wide(frame, more) => Some(word_of_wide(arena, frame, more, place)?.load(Ordering::Acquire)),
     }
+}
+
+/// What readers see of an entry of a frame of narrow ones.
+#[inline]
+pub(super) fn narrow_entry(arena: &Arena, frame: Frame, place: usize) -> Option<u64> {
+    let pair = arena.word(frame, place / 2)?.load(Ordering::Relaxed);
+    Some(widened(pair >> (place % 2 * 32) & u64::from(u32::MAX)))
 }
 
 /// What readers see of some entries, of which there are so many.
@@ -259,7 +263,7 @@ pub(super) fn copy(arena: &Arena, shape: Shape, places: Range<usize>) -> Option<
 #[inline]
 pub(super) fn word_of_wide(arena: &Arena, frame: Frame, more: Option<Frame>, place: usize) -> Option<&Word> {
     let words = arena.frame_words();
-    if place < words { arena.frame(frame).get(place) } else { arena.frame(more?).get(place - words) }
+    if place < words { arena.word(frame, place) } else { arena.word(more?, place - words) }
 }
 
 fn entry_of_runs(arena: &Arena, first: Line, count: usize, place: usize) -> Option<u64> {

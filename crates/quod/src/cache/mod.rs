@@ -49,7 +49,7 @@ mod updates;
 
 use std::sync::Arc;
 
-use tracing::trace;
+use tracing::{Level, level_enabled, trace};
 
 pub(crate) use kept::{Kept, KeptShare};
 pub use miss::{Begin, BeginRead, Bypass, Load};
@@ -95,10 +95,17 @@ impl TableCache {
     pub fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Slice<'_>) -> R) -> Option<R> {
         let found = self.peek(key, look);
         if found.is_some() {
-            self.counters.hit();
-            trace!(?key, "table cache hit");
+            self.note_hit(key);
         }
         found
+    }
+
+    #[inline]
+    fn note_hit(&self, key: SliceKey) {
+        self.counters.hit();
+        if level_enabled!(Level::TRACE) {
+            trace!(?key, "table cache hit");
+        }
     }
 
     /// Pins a resident slice, so that it may be updated. `None` when it is not here.
@@ -232,8 +239,8 @@ impl TableCache {
 
     /// From now on, where there is no room, slices that are only read do not come in.
     #[cfg(test)]
-    pub(crate) fn be_lonely(&self) {
-        self.pool.lock().clock.be_lonely();
+    pub(crate) fn bypass_from_now(&self) {
+        self.pool.lock().clock.bypass_from_now();
     }
 
     /// Holds the whole pool against its invariants.

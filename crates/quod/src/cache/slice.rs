@@ -172,15 +172,30 @@ impl<'a> Header<'a> {
     /// How its entries are kept, and how many there are.
     #[inline]
     pub(super) fn shape(&self) -> (Shape, usize) {
-        let (shape, first) = (self.word(SHAPE), self.word(FIRST));
-        let place = (shape >> PLACE) as u32;
-        let kept = match shape & ((1 << KIND_BITS) - 1) {
-            EVEN => Shape::Even { first, stride: self.word(STRIDE) },
-            RUNS => Shape::Runs(Line(place)),
-            NARROW => Shape::Narrow(Frame(place)),
-            _ => Shape::Wide(Frame(place), first.checked_sub(1).map(|more| Frame(more as u32))),
-        };
-        (kept, (shape as u32 >> KIND_BITS) as usize)
+        shape_of(self.words)
+    }
+
+    /// What readers see of an entry.
+    #[inline(always)]
+    fn entry(&self, place: usize) -> Option<u64> {
+        let shape = self.word(SHAPE);
+        // The two that most are kept as, without a look at the words of the others.
+        match shape & ((1 << KIND_BITS) - 1) {
+            NARROW if place < (shape as u32 >> KIND_BITS) as usize => {
+                entries::narrow_entry(self.arena, Frame((shape >> PLACE) as u32), place)
+            }
+            EVEN if place < (shape as u32 >> KIND_BITS) as usize => {
+                Some(self.word(FIRST).wrapping_add(self.word(STRIDE).wrapping_mul(place as u64)))
+            }
+            _ => Header::entry_otherwise(self.arena, self.words, place),
+        }
+    }
+
+    /// By what is passed in registers.
+    #[inline(never)]
+    fn entry_otherwise(arena: &Arena, words: &[Word; LINE_WORDS], place: usize) -> Option<u64> {
+        let (shape, count) = shape_of(words);
+        entries::entry(arena, shape, count, place)
     }
 
     /// Has it have so many entries, which are kept so.
@@ -276,6 +291,20 @@ impl<'a> Header<'a> {
     }
 }
 
+/// How the entries of the slice of a line are kept, and how many there are.
+#[inline]
+fn shape_of(words: &[Word; LINE_WORDS]) -> (Shape, usize) {
+    let [shape, first, stride] = [SHAPE, FIRST, STRIDE].map(|word| words[word].load(Ordering::Relaxed));
+    let place = (shape >> PLACE) as u32;
+    let kept = match shape & ((1 << KIND_BITS) - 1) {
+        EVEN => Shape::Even { first, stride },
+        RUNS => Shape::Runs(Line(place)),
+        NARROW => Shape::Narrow(Frame(place)),
+        _ => Shape::Wide(Frame(place), first.checked_sub(1).map(|more| Frame(more as u32))),
+    };
+    (kept, (shape as u32 >> KIND_BITS) as usize)
+}
+
 /// A slice of a table, as a reader sees it.
 #[derive(Clone, Copy)]
 pub struct Slice<'a> {
@@ -337,16 +366,14 @@ impl<'a> Slice<'a> {
 
     /// The value of an entry; 0 where there are not so many. So it may be for a reader that comes late, too, who then finds that
     /// it did.
-    #[inline]
+    ///
+    /// # Panics
+    /// When others were read of a slice that is not in the cache.
+    #[inline(always)]
     pub fn entry(&self, index: usize) -> u64 {
         let entry = match self.entries {
-            Entries::Shown(header) => {
-                let (shape, count) = header.shape();
-                entries::entry(header.arena, shape, count, index)
-            }
-            Entries::Read { first, entries } => {
-                index.checked_sub(first).and_then(|index| entries.get(index)).map(|entry| entry.get())
-            }
+            Entries::Shown(header) => header.entry(index),
+            Entries::Read { first, entries } => return entries[index - first].get(),
         };
         entry.unwrap_or_default()
     }

@@ -38,15 +38,15 @@ pub(crate) type Word = std::sync::atomic::AtomicU64;
 #[cfg(quod_loom)]
 pub(crate) type Word = atomic::AtomicU64;
 
-/// So many words that are 0; those of many the system has not to provide before they are used.
+/// So many times some words that are 0; those of many the system has not to provide before they are used.
 #[cfg(not(quod_loom))]
-pub(crate) fn zeroed_words(count: usize) -> Box<[Word]> {
+pub(crate) fn zeroed_lines<const WORDS: usize>(count: usize) -> Box<[[Word; WORDS]]> {
     zerocopy::FromZeros::new_box_zeroed_with_elems(count)
         .expect("memory for slices, within the budget of the cache")
 }
 #[cfg(quod_loom)]
-pub(crate) fn zeroed_words(count: usize) -> Box<[Word]> {
-    (0..count).map(|_| Word::new(0)).collect()
+pub(crate) fn zeroed_lines<const WORDS: usize>(count: usize) -> Box<[[Word; WORDS]]> {
+    (0..count).map(|_| std::array::from_fn(|_| Word::new(0))).collect()
 }
 
 /// Waits a moment for a thread that is at work.
