@@ -263,7 +263,7 @@ impl Qed {
         let len = len.min(geometry.bytes_of(ClusterCount(run as u64)) - inside);
         match first {
             L2Entry::Data(start) if !valid.holds(start, ClusterCount(1)) => {
-                let table_entry = slice.at().plus(8 * index as u64);
+                let table_entry = slice.entry_at(index);
                 Err(Error::corrupt(format!(
                     "Invalid argument: the L2 entry at {table_entry} ({at}) names {start}"
                 )))

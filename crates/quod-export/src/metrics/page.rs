@@ -78,7 +78,7 @@ const OF_EXPORTS: &[Metric<ExportStats>] = &[
     counter("cache_hits", "Look-ups in the table cache that found their slice.", |export| {
         export.image.cache.hits
     }),
-    counter("cache_misses", "Look-ups that read the file.", |export| export.image.cache.misses),
+    counter("cache_misses", "Look-ups that read entries from the file.", |export| export.image.cache.misses),
     counter("cache_bypasses", "Those of them that did not take their slice in.", |export| {
         export.image.cache.bypasses
     }),

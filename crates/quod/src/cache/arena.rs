@@ -57,8 +57,9 @@ pub(super) struct Arena {
     /// log2 of the lines of a part, and the bits of a place in it.
     part_bits: u32,
     part_mask: u32,
-    /// log2 of the lines that a frame is as long as.
+    /// As well, of a frame.
     frame_bits: u32,
+    frame_mask: u32,
     /// Lines that `parts` have room for.
     planned: u32,
     more: [OnceLock<Part>; MORE_PARTS],
@@ -77,6 +78,7 @@ impl Arena {
             part_bits,
             part_mask: (1 << part_bits) - 1,
             frame_bits,
+            frame_mask: (1 << frame_bits) - 1,
             planned,
             more: std::array::from_fn(|_| OnceLock::new()),
         }
@@ -107,22 +109,21 @@ impl Arena {
         size_of_val(&*self.parts)
     }
 
-    /// The part that a line lies in, and where there; `None` where there never was one.
+    /// The part that a line lies in, and where there, if it was planned; else one that has no such place, or none.
     #[inline]
-    fn part(&self, line: u32) -> Option<(&Part, usize)> {
-        if let Some(part) = self.parts.get((line >> self.part_bits) as usize)
-            && let Some(part) = part.get()
-            && let place = (line & self.part_mask) as usize
-            && place < part.lines.len()
-        {
-            return Some((part, place));
-        }
+    fn near(&self, line: u32) -> Option<(&Part, usize)> {
+        let part = self.parts.get((line >> self.part_bits) as usize)?.get()?;
+        Some((part, (line & self.part_mask) as usize))
+    }
+
+    /// As [`near`](Arena::near), of a line that was not planned.
+    #[cold]
+    fn far(&self, line: u32) -> Option<(&Part, usize)> {
         let (part, place) = self.further_part(line.checked_sub(self.planned)?);
         Some((part.get()?, place))
     }
 
     /// The part of a line that was not planned, one of so many.
-    #[cold]
     fn further_part(&self, line: u32) -> (&OnceLock<Part>, usize) {
         let which = (line >> self.part_bits) + 1;
         let first = ((1 << which.ilog2()) - 1) << self.part_bits;
@@ -152,34 +153,37 @@ impl Arena {
     }
 
     /// The words of a frame; none of one that there never was.
-    pub(super) fn frame(&self, Frame(frame): Frame) -> &[Word] {
-        let lines =
-            self.part(frame).and_then(|(part, place)| part.lines.get(place..place + (1 << self.frame_bits)));
-        lines.unwrap_or_default().as_flattened()
+    pub(super) fn frame<'a>(&'a self, Frame(frame): Frame) -> &'a [Word] {
+        let lines = |(part, place): (&'a Part, usize)| part.lines.get(place..place + (1 << self.frame_bits));
+        let words = self.near(frame).and_then(lines).or_else(|| self.far(frame).and_then(lines));
+        words.unwrap_or_default().as_flattened()
     }
 
     /// A word of a frame, which has so many; `None` where there never was one.
     #[inline]
-    pub(super) fn word(&self, Frame(frame): Frame, word: usize) -> Option<&Word> {
-        let (part, place) = self.part(frame)?;
-        Some(&part.lines.get(place + word / LINE_WORDS)?[word % LINE_WORDS])
+    pub(super) fn word<'a>(&'a self, Frame(frame): Frame, word: usize) -> Option<&'a Word> {
+        let line = |(part, place): (&'a Part, usize)| part.lines.get(place + word / LINE_WORDS);
+        let line = self.near(frame).and_then(line).or_else(|| self.far(frame).and_then(line));
+        Some(&line?[word % LINE_WORDS])
     }
 
     /// The words of a line, whatever they are by now, and what is known of its frame; `None` where there never was one.
     #[inline]
-    pub(super) fn line(&self, Line(line): Line) -> Option<(&[Word; LINE_WORDS], &Side)> {
-        let (part, place) = self.part(line)?;
-        Some((&part.lines[place], part.sides.get(place >> self.frame_bits)?))
+    pub(super) fn line<'a>(&'a self, Line(line): Line) -> Option<(&'a [Word; LINE_WORDS], &'a Side)> {
+        let both = |(part, place): (&'a Part, usize)| {
+            Some((part.lines.get(place)?, part.sides.get(place >> self.frame_bits)?))
+        };
+        self.near(line).and_then(both).or_else(|| self.far(line).and_then(both))
     }
 
     fn frame_of(&self, Line(line): Line) -> Frame {
-        Frame(line >> self.frame_bits << self.frame_bits)
+        Frame(line & !self.frame_mask)
     }
 
     /// The bit of a line among those of its frame.
     #[inline]
     fn bit(&self, Line(line): Line) -> u64 {
-        1 << (line & ((1 << self.frame_bits) - 1))
+        1 << (line & self.frame_mask)
     }
 
     /// Notes that the slice was looked at. Whoever comes late does so for another, which does no harm.

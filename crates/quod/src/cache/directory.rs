@@ -32,7 +32,16 @@ const TRIES: usize = 4;
 /// All resident slices, by key.
 pub(super) struct Directory {
     slots: Box<[AtomicU32]>,
-    slot_bits: u32,
+    /// Bits of a spread key that do not say which slot.
+    other_bits: u32,
+}
+
+/// What one who goes along a list comes to.
+enum Walk<'a> {
+    Found(Header<'a>, Life),
+    Absent,
+    /// What is no part of the list any more.
+    Changed,
 }
 
 impl Directory {
@@ -40,14 +49,15 @@ impl Directory {
     pub(super) fn new(slices: u64) -> Self {
         let bits = u64::BITS - slices.saturating_sub(1).leading_zeros() + 1;
         let slot_bits = bits.clamp(*SLOT_BITS.start(), *SLOT_BITS.end());
-        Directory { slots: (0..1 << slot_bits).map(|_| AtomicU32::new(NO_LINE as u32)).collect(), slot_bits }
+        let slots = (0..1 << slot_bits).map(|_| AtomicU32::new(NO_LINE as u32)).collect();
+        Directory { slots, other_bits: u64::BITS - slot_bits }
     }
 
     #[inline]
     fn slot(&self, OwnedKey { image, key }: OwnedKey) -> &AtomicU32 {
         let number = key.index << 1 | u64::from(key.level == TableLevel::L1);
         let slot = (number.wrapping_add(u64::from(image).wrapping_mul(APART))).wrapping_mul(SPREAD)
-            >> (u64::BITS - self.slot_bits);
+            >> self.other_bits;
         &self.slots[slot as usize]
     }
 
@@ -60,47 +70,45 @@ impl Directory {
         key: OwnedKey,
         look: impl FnOnce(&Slice<'_>) -> R,
     ) -> Option<R> {
-        let (header, life) = match self.first(arena, key) {
-            Some(found) => found,
-            None => self.search(arena, key)?,
+        let (header, life) = match self.walk(arena, key) {
+            Walk::Found(header, life) => (header, life),
+            Walk::Absent => return None,
+            Walk::Changed => self.walk_again(arena, key)?,
         };
-        let slice = Slice::shown(key.key, header);
-        if !header.leads(life) {
-            return None;
-        }
-        let seen = look(&slice);
+        let seen = look(&Slice::shown(key.key, header));
         header.leads(life).then(|| {
             header.visit();
             seen
         })
     }
 
-    /// The slice of that key, where it comes first in its list, as most do.
+    /// Goes along the list of a key.
     #[inline(always)]
-    fn first<'a>(&self, arena: &'a Arena, key: OwnedKey) -> Option<(Header<'a>, Life)> {
-        let line = line_named(u64::from(self.slot(key).load(Ordering::Acquire)))?;
-        let header = Header::of(arena, line)?;
-        let life = header.life()?;
-        header.is_of(key).then_some((header, life))
+    fn walk<'a>(&self, arena: &'a Arena, key: OwnedKey) -> Walk<'a> {
+        let mut link = line_named(u64::from(self.slot(key).load(Ordering::Acquire)));
+        while let Some(line) = link {
+            let Some(header) = Header::of(arena, line) else { return Walk::Changed };
+            let Some(life) = header.life() else { return Walk::Changed };
+            if header.is_of(key) {
+                return Walk::Found(header, life);
+            }
+            link = header.next();
+            if !header.leads(life) {
+                return Walk::Changed;
+            }
+        }
+        Walk::Absent
     }
 
-    /// The slice of that key, wherever it is in its list.
-    #[inline(never)]
-    fn search<'a>(&self, arena: &'a Arena, key: OwnedKey) -> Option<(Header<'a>, Life)> {
-        'tries: for _ in 0..TRIES {
-            let mut link = line_named(u64::from(self.slot(key).load(Ordering::Acquire)));
-            while let Some(line) = link {
-                let Some(header) = Header::of(arena, line) else { continue 'tries };
-                let Some(life) = header.life() else { continue 'tries };
-                if header.is_of(key) {
-                    return Some((header, life));
-                }
-                link = header.next();
-                if !header.leads(life) {
-                    continue 'tries;
-                }
+    /// As [`walk`](Directory::walk), after that had to be given up.
+    #[cold]
+    fn walk_again<'a>(&self, arena: &'a Arena, key: OwnedKey) -> Option<(Header<'a>, Life)> {
+        for _ in 1..TRIES {
+            match self.walk(arena, key) {
+                Walk::Found(header, life) => return Some((header, life)),
+                Walk::Absent => return None,
+                Walk::Changed => {}
             }
-            return None;
         }
         None
     }

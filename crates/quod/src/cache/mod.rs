@@ -95,17 +95,12 @@ impl TableCache {
     pub fn find<R>(&self, key: SliceKey, look: impl FnOnce(&Slice<'_>) -> R) -> Option<R> {
         let found = self.peek(key, look);
         if found.is_some() {
-            self.note_hit(key);
+            self.counters.hit();
+            if level_enabled!(Level::TRACE) {
+                tell_hit(key);
+            }
         }
         found
-    }
-
-    #[inline]
-    fn note_hit(&self, key: SliceKey) {
-        self.counters.hit();
-        if level_enabled!(Level::TRACE) {
-            trace!(?key, "table cache hit");
-        }
     }
 
     /// Pins a resident slice, so that it may be updated. `None` when it is not here.
@@ -250,6 +245,12 @@ impl TableCache {
     pub fn validate(&self) {
         self.pool.validate();
     }
+}
+
+/// Apart from what finds it, which is smaller so.
+#[cold]
+fn tell_hit(key: SliceKey) {
+    trace!(?key, "table cache hit");
 }
 
 impl Drop for TableCache {

@@ -15,6 +15,7 @@ use zerocopy::little_endian::U64;
 
 use super::arena::{Arena, Frame, LINE_WORDS, Line, Side};
 use super::entries::{self, NO_LINE, Shape, line_named, named};
+use crate::geometry::ENTRY;
 use crate::sync::Word;
 use crate::sync::atomic::{Ordering, fence};
 use crate::table;
@@ -172,7 +173,7 @@ impl<'a> Header<'a> {
     /// How its entries are kept, and how many there are.
     #[inline]
     pub(super) fn shape(&self) -> (Shape, usize) {
-        shape_of(self.words)
+        shape_of(self.words, self.word(SHAPE))
     }
 
     /// What readers see of an entry.
@@ -187,14 +188,14 @@ impl<'a> Header<'a> {
             EVEN if place < (shape as u32 >> KIND_BITS) as usize => {
                 Some(self.word(FIRST).wrapping_add(self.word(STRIDE).wrapping_mul(place as u64)))
             }
-            _ => Header::entry_otherwise(self.arena, self.words, place),
+            _ => Header::entry_otherwise(self.arena, self.words, shape, place),
         }
     }
 
     /// By what is passed in registers.
     #[inline(never)]
-    fn entry_otherwise(arena: &Arena, words: &[Word; LINE_WORDS], place: usize) -> Option<u64> {
-        let (shape, count) = shape_of(words);
+    fn entry_otherwise(arena: &Arena, words: &[Word; LINE_WORDS], shape: u64, place: usize) -> Option<u64> {
+        let (shape, count) = shape_of(words, shape);
         entries::entry(arena, shape, count, place)
     }
 
@@ -291,16 +292,16 @@ impl<'a> Header<'a> {
     }
 }
 
-/// How the entries of the slice of a line are kept, and how many there are.
+/// How the entries of the slice of a line are kept, and how many there are, whose word for that is this one.
 #[inline]
-fn shape_of(words: &[Word; LINE_WORDS]) -> (Shape, usize) {
-    let [shape, first, stride] = [SHAPE, FIRST, STRIDE].map(|word| words[word].load(Ordering::Relaxed));
+fn shape_of(words: &[Word; LINE_WORDS], shape: u64) -> (Shape, usize) {
+    let word = |which: usize| words[which].load(Ordering::Relaxed);
     let place = (shape >> PLACE) as u32;
     let kept = match shape & ((1 << KIND_BITS) - 1) {
-        EVEN => Shape::Even { first, stride },
+        EVEN => Shape::Even { first: word(FIRST), stride: word(STRIDE) },
         RUNS => Shape::Runs(Line(place)),
         NARROW => Shape::Narrow(Frame(place)),
-        _ => Shape::Wide(Frame(place), first.checked_sub(1).map(|more| Frame(more as u32))),
+        _ => Shape::Wide(Frame(place), word(FIRST).checked_sub(1).map(|more| Frame(more as u32))),
     };
     (kept, (shape as u32 >> KIND_BITS) as usize)
 }
@@ -309,7 +310,6 @@ fn shape_of(words: &[Word; LINE_WORDS]) -> (Shape, usize) {
 #[derive(Clone, Copy)]
 pub struct Slice<'a> {
     key: SliceKey,
-    at: FileOffset,
     entries: Entries<'a>,
 }
 
@@ -318,6 +318,7 @@ enum Entries<'a> {
     Shown(Header<'a>),
     /// As they were read, from one of them on; nobody else sees them.
     Read {
+        at: FileOffset,
         first: usize,
         entries: &'a [U64],
     },
@@ -327,7 +328,7 @@ impl<'a> Slice<'a> {
     /// The slice of a line.
     #[inline]
     pub(super) fn shown(key: SliceKey, header: Header<'a>) -> Self {
-        Slice { key, at: header.at(), entries: Entries::Shown(header) }
+        Slice { key, entries: Entries::Shown(header) }
     }
 
     /// The slice that lies at `at` in the file, of which entries from `first` on were read. There are no others.
@@ -335,7 +336,7 @@ impl<'a> Slice<'a> {
     /// # Panics
     /// When the bytes are not whole entries.
     pub(crate) fn read(key: SliceKey, at: FileOffset, first: usize, bytes: &'a [u8]) -> Self {
-        Slice { key, at, entries: Entries::Read { first, entries: table::in_place(bytes) } }
+        Slice { key, entries: Entries::Read { at, first, entries: table::in_place(bytes) } }
     }
 
     /// Which slice it is.
@@ -344,10 +345,17 @@ impl<'a> Slice<'a> {
         self.key
     }
 
-    /// Where its first entry lies in the file.
-    #[inline]
+    /// Where its first entry lies in the file; for a reader that comes late, anywhere.
     pub fn at(&self) -> FileOffset {
-        self.at
+        match self.entries {
+            Entries::Shown(header) => header.at(),
+            Entries::Read { at, .. } => at,
+        }
+    }
+
+    /// Where an entry lies in the file; for a reader that comes late, anywhere.
+    pub(crate) fn entry_at(&self, index: usize) -> FileOffset {
+        FileOffset(self.at().0.wrapping_add((index as u64).wrapping_mul(ENTRY)))
     }
 
     /// Number of entries.
@@ -355,7 +363,7 @@ impl<'a> Slice<'a> {
     pub fn len(&self) -> usize {
         match self.entries {
             Entries::Shown(header) => header.shape().1,
-            Entries::Read { first, entries } => first + entries.len(),
+            Entries::Read { first, entries, .. } => first + entries.len(),
         }
     }
 
@@ -373,7 +381,7 @@ impl<'a> Slice<'a> {
     pub fn entry(&self, index: usize) -> u64 {
         let entry = match self.entries {
             Entries::Shown(header) => header.entry(index),
-            Entries::Read { first, entries } => return entries[index - first].get(),
+            Entries::Read { first, entries, .. } => return entries[index - first].get(),
         };
         entry.unwrap_or_default()
     }
@@ -399,6 +407,6 @@ impl<'a> Slice<'a> {
 
 impl fmt::Debug for Slice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slice({:?} at {})", self.key, self.at)
+        write!(f, "Slice({:?} at {})", self.key, self.at())
     }
 }

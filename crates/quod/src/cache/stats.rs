@@ -21,7 +21,7 @@ const SHARED: usize = STRIPES - 1;
 pub struct Stats {
     /// Look-ups that found their slice, to read it or to pin it.
     pub hits: u64,
-    /// Look-ups that read the file.
+    /// Look-ups that read entries from the file.
     pub misses: u64,
     /// Those of them that did not take their slice in: they read the entries that they needed.
     pub bypasses: u64,

@@ -92,7 +92,7 @@ fn any_words_can_be_looked_at() {
         words.iter().for_each(|place| place.store(word, std::sync::atomic::Ordering::Relaxed));
         let slice = Slice::shown(l2(0), crate::cache::slice::Header::there(&arena, line));
         for place in [0, 1, 255, 256, 511, 512, usize::MAX] {
-            let _ = (slice.entry(place), slice.len(), slice.is_packed());
+            let _ = (slice.entry(place), slice.entry_at(place), slice.len(), slice.is_packed());
         }
     }
     // Runs that lead round and round, of which there are very many.
