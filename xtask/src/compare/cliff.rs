@@ -122,10 +122,10 @@ pub(super) fn run(bench: &Bench) -> Result<Page> {
             "Random reads of 4 KiB, uniformly over the first so many L2 tables of 2 GiB each, all clusters of which are \
              allocated, in memory and with sparse data: in the order of the disk, as a conversion leaves them, or scattered \
              over the 2 GiB of their table. quod has a cache of {CACHE_BYTES} bytes, as many as the 3,200 slices of 50 tables \
-             have. Slices in order it keeps as runs, and about 145,000 of them fit; of \
-             scattered ones, at 32 bits an entry, 6,000. qemu-storage-daemon has its defaults, and qcow2 lies in order. fio reads \
-             through one NBD connection at depth 16 for {SECONDS} seconds; `quod bench --random` reads without a server, and \
-             begins with an empty cache."
+             have. Slices in order it keeps as runs, and about 145,000 of them fit; of scattered ones, at 32 bits an entry, \
+             6,000; over more, most reads take their entry past the cache. qemu-storage-daemon has its defaults, and qcow2 \
+             lies in order. fio reads through one NBD connection at depth 16 for {SECONDS} seconds; `quod bench --random` \
+             reads without a server, and begins with an empty cache."
         ),
         tables: vec![nbd, library, miss],
         plots: vec![Plot {

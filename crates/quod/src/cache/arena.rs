@@ -13,7 +13,7 @@ use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Word, zeroed_lines};
 
-/// Words of a line: what a processor fetches at a time.
+/// Words of a line: as many bytes as a processor fetches at a time.
 pub(super) const LINE_WORDS: usize = 8;
 
 /// Most lines of a frame, a bit each.
@@ -57,7 +57,7 @@ pub(super) struct Arena {
     /// log2 of the lines of a part, and the bits of a place in it.
     part_bits: u32,
     part_mask: u32,
-    /// As well, of a frame.
+    /// log2 of the lines of a frame, and the bits of a place in it.
     frame_bits: u32,
     frame_mask: u32,
     /// Lines that `parts` have room for.
@@ -133,21 +133,19 @@ impl Arena {
 
     /// Takes the memory from the system that this frame lies in. Under the lock.
     fn take_memory_of(&self, Frame(frame): Frame) {
+        let whole = 1 << self.part_bits;
         let (part, lines) = match frame.checked_sub(self.planned) {
             None => {
-                let first = frame & !self.part_mask;
-                (
-                    &self.parts[(frame >> self.part_bits) as usize],
-                    (self.planned - first).min(1 << self.part_bits),
-                )
+                let left = (self.planned - (frame & !self.part_mask)) as usize;
+                (&self.parts[(frame >> self.part_bits) as usize], left.min(whole))
             }
             Some(further) => {
                 let (part, place) = self.further_part(further);
-                (part, further - place as u32 + (1 << self.part_bits))
+                (part, further as usize - place + whole)
             }
         };
         part.get_or_init(|| Part {
-            lines: zeroed_lines(lines as usize),
+            lines: zeroed_lines(lines),
             sides: (0..lines >> self.frame_bits).map(|_| Side::default()).collect(),
         });
     }

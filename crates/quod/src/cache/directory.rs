@@ -61,8 +61,8 @@ impl Directory {
         &self.slots[slot as usize]
     }
 
-    /// Shows the slice of that key to `look`. `None` when it is not resident, or comes or goes just now: then the entries that
-    /// `look` saw may have been any.
+    /// Shows the slice of that key to `look`. `None` when it is not resident, or it or another of its list comes or goes just now:
+    /// then the entries that `look` saw may have been any. Whether they were its is seen afterwards, once: `look` bears any words.
     #[inline]
     pub(super) fn find<R>(
         &self,

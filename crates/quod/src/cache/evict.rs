@@ -34,7 +34,7 @@ const GONE_SHARE: usize = 4;
 const MOST_PINNED: usize = 64;
 /// For the same reason an eviction spares so many for their visits on trial, and so many in the clock, when most are visited.
 const MOST_SPARED: usize = 4096;
-/// Slices do not come in from so many on that were asked for once, by [`Clock::asked_once`].
+/// Where [`Clock::asked_once`] has come to this, slices do not come in.
 const BYPASS_FROM: u32 = 64;
 /// More are not counted, so that what comes later weighs.
 const MOST_ASKED_ONCE: u32 = 2 * BYPASS_FROM;
@@ -95,20 +95,19 @@ impl Clock {
         Some(arena.forget_visit(line))
     }
 
-    /// Whether a slice that is not here had better not come in where another must go for it.
-    pub(super) fn bypasses(&self, key: OwnedKey) -> bool {
+    /// Whether a new slice had better not come in where another must go for it.
+    pub(super) fn bypasses(&self) -> bool {
         self.asked_once >= BYPASS_FROM
             // Where more have not been asked for twice, one of those goes for it. The last to come was one more.
             && self.fresh.len() + self.trial.len() <= 2 * self.queue_length() + 1
-            && self.gone.find(key).is_none()
     }
 
     /// Remembers a slice that did not come in.
     pub(super) fn bypass(&mut self, arena: &Arena, key: OwnedKey) {
         self.note(false);
         self.gone.remember(key, true);
-        self.trim_gone(2 * self.queue_length());
-        // Others are fresh, and stand their trial, for as long as if it had come.
+        self.trim_gone();
+        // Others are fresh for as long as if it had come.
         if self.begin_trial(arena) == Some(true) {
             self.note(true);
         }
@@ -135,12 +134,13 @@ impl Clock {
         let gone =
             self.fail_trial(arena).or_else(|| self.turn_hand(arena)).or_else(|| self.take_unpinned(arena));
         [&mut self.fresh, &mut self.trial, &mut self.clock].into_iter().for_each(give_back);
-        self.trim_gone(0);
+        self.trim_gone();
         gone
     }
 
-    /// Forgets the oldest, but for as many as are remembered when they failed, and so many more.
-    fn trim_gone(&mut self, more: usize) {
+    /// Forgets the oldest. Where slices do not come in, as many more are remembered as would be fresh or on trial.
+    fn trim_gone(&mut self) {
+        let more = if self.asked_once >= BYPASS_FROM { 2 * self.queue_length() } else { 0 };
         self.gone.trim(self.len() / GONE_SHARE + 1 + more);
     }
 

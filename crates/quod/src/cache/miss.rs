@@ -1,8 +1,8 @@
 //! Answers a miss: one loads the slice, and the others wait; or nobody does.
 //!
 //! Role: what is under way about a slice that is not here, and who may read it from the file. A slice that comes in takes the
-//! place of another. Where slices are asked for once and not again, who reads one takes what it needs from the file, and leaves
-//! those that are here where they are.
+//! place of another. Where slices are asked for once and not again, and those that are here were asked for twice, who reads one takes
+//! what it needs from the file.
 //!
 //! Invariant: about one slice no two [`Load`]s or [`Bypass`]es are under way. So nobody updates it meanwhile, and what is read of it
 //! is what the file has of it, whole.
@@ -14,6 +14,7 @@ use std::sync::PoisonError;
 
 use tracing::trace;
 
+use super::evict::Coming;
 use super::pool::{Room, Structure};
 use super::slice::Header;
 use super::{Pinned, SliceKey, TableCache};
@@ -73,11 +74,12 @@ impl TableCache {
             trace!(?key, "table cache load shared");
             return Begin::Wait(listener);
         }
-        Begin::Load(self.load(structure, key))
+        let coming = structure.clock.coming(self.owned(key));
+        Begin::Load(self.load(structure, key, coming))
     }
 
-    /// As [`begin_load`](TableCache::begin_load), for one who only reads, and does not wait. Where slices are read one after another
-    /// and hardly any is asked for again, there is none to be loaded: that would cost another its place.
+    /// As [`begin_load`](TableCache::begin_load), for one who only reads, and does not wait. Where hardly any slice that comes in is
+    /// asked for again, and those that are here were, it is not to be loaded: that would cost one of them its place.
     pub fn begin_read(&self, key: SliceKey) -> BeginRead<'_> {
         let mut structure = self.pool.lock();
         let owned = self.owned(key);
@@ -87,8 +89,9 @@ impl TableCache {
         if structure.loading.contains_key(&owned) {
             return BeginRead::Busy;
         }
-        if !self.pool.bypasses(&mut structure, owned) {
-            return BeginRead::Load(self.load(structure, key));
+        let coming = structure.clock.coming(owned);
+        if !self.pool.bypasses(&structure, coming) {
+            return BeginRead::Load(self.load(structure, key, coming));
         }
         structure.loading.insert(owned, Loading::of(None));
         drop(structure);
@@ -104,10 +107,9 @@ impl TableCache {
         pinned
     }
 
-    fn load(&self, mut structure: MutexGuard<'_, Structure>, key: SliceKey) -> Load<'_> {
-        let owned = self.owned(key);
-        let (room, evicted) = self.pool.reserve(&mut structure, owned);
-        structure.loading.insert(owned, Loading::of(Some(room)));
+    fn load(&self, mut structure: MutexGuard<'_, Structure>, key: SliceKey, coming: Coming) -> Load<'_> {
+        let (room, evicted) = self.pool.reserve(&mut structure, coming);
+        structure.loading.insert(self.owned(key), Loading::of(Some(room)));
         drop(structure);
         trace!(?key, "table cache miss");
         self.note_evictions(evicted);
@@ -202,8 +204,9 @@ impl Drop for Ended {
 
 impl Drop for Load<'_> {
     fn drop(&mut self) {
+        let _ended;
         let mut structure = self.cache.lock_to_give_up();
-        let _ended = self.cache.end(&mut structure, self.key);
+        _ended = self.cache.end(&mut structure, self.key);
         self.cache.pool.vacate(&mut structure, self.room);
         drop(structure);
     }
@@ -240,8 +243,8 @@ impl Bypass<'_> {
 
 impl Drop for Bypass<'_> {
     fn drop(&mut self) {
+        let _ended;
         let mut structure = self.cache.lock_to_give_up();
-        let _ended = self.cache.end(&mut structure, self.key);
-        drop(structure);
+        _ended = self.cache.end(&mut structure, self.key);
     }
 }

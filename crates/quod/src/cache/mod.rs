@@ -139,7 +139,8 @@ impl TableCache {
         if let Some(first) = self.pin_under(&structure, key) {
             return self.came_second(structure, None, first);
         }
-        let (mut room, evicted) = self.pool.reserve(&mut structure, self.owned(key));
+        let coming = structure.clock.coming(self.owned(key));
+        let (mut room, evicted) = self.pool.reserve(&mut structure, coming);
         drop(structure);
         self.note_evictions(evicted);
         let content = self.fill(&mut room, key, at, bytes);

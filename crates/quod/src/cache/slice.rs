@@ -143,7 +143,8 @@ impl<'a> Header<'a> {
     #[inline]
     pub(super) fn leads(&self, life: Life) -> bool {
         fence(Ordering::Acquire);
-        self.word(LIFE) == life.life && self.side.is_era(life.era)
+        // Who reads an entry there that says so, since the line is none any more, sees its era as well.
+        self.words[LIFE].load(Ordering::Acquire) == life.life && self.side.is_era(life.era)
     }
 
     /// Whose it is, and what follows it in its list.
@@ -358,11 +359,11 @@ impl<'a> Slice<'a> {
         FileOffset(self.at().0.wrapping_add((index as u64).wrapping_mul(ENTRY)))
     }
 
-    /// Number of entries.
+    /// Number of entries; for a reader that comes late, as many as a slice has at most.
     #[inline]
     pub fn len(&self) -> usize {
         match self.entries {
-            Entries::Shown(header) => header.shape().1,
+            Entries::Shown(header) => header.shape().1.min(2 * header.arena.frame_words()),
             Entries::Read { first, entries, .. } => first + entries.len(),
         }
     }

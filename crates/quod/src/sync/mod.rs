@@ -42,7 +42,7 @@ pub(crate) type Word = atomic::AtomicU64;
 #[cfg(not(quod_loom))]
 pub(crate) fn zeroed_lines<const WORDS: usize>(count: usize) -> Box<[[Word; WORDS]]> {
     zerocopy::FromZeros::new_box_zeroed_with_elems(count)
-        .expect("memory for slices, within the budget of the cache")
+        .expect("memory for slices, of a cache whose budget is known")
 }
 #[cfg(quod_loom)]
 pub(crate) fn zeroed_lines<const WORDS: usize>(count: usize) -> Box<[[Word; WORDS]]> {

@@ -158,12 +158,27 @@ fn a_slice_is_found_or_not_and_never_another_while_lines_go_from_one_to_the_next
 /// A frame of lines is one of entries for a while, which say what the line said that a reader looks for; and holds lines again.
 #[test]
 fn entries_are_never_taken_for_a_slice() {
-    explore_within(Some(3), || {
-        let look: fn(&Shelf) = |shelf| {
+    never_taken_for_a_slice(3, |shelf| TOGETHER[..2].iter().for_each(|index| shelf.remove(l2(*index))));
+}
+
+/// As the one before, where the line has been that of another slice in between.
+#[test]
+fn nor_are_they_where_the_line_was_anothers() {
+    never_taken_for_a_slice(1, |shelf| {
+        shelf.remove(l2(TOGETHER[1]));
+        shelf.insert(l2(TOGETHER[2]));
+        [0, 2].iter().for_each(|which| shelf.remove(l2(TOGETHER[*which])));
+    });
+}
+
+/// With so many preemptions at most; `empty` removes all slices.
+fn never_taken_for_a_slice(preemptions: usize, empty: fn(&Shelf)) {
+    explore_within(Some(preemptions), move || {
+        let look: fn(&(Shelf, fn(&Shelf))) = |(shelf, _)| {
             is_found(shelf, 1);
         };
-        let change: fn(&Shelf) = |shelf| {
-            TOGETHER[..2].iter().for_each(|index| shelf.remove(l2(*index)));
+        let change: fn(&(Shelf, fn(&Shelf))) = |(shelf, empty)| {
+            empty(shelf);
             let (ledger, _) = &mut *shelf.structure.lock().unwrap();
             let frame = ledger.take_frame(&shelf.arena);
             // Lives that were led, of the image, with the numbers that are looked for, and one entry, which is wrong.
@@ -178,8 +193,8 @@ fn entries_are_never_taken_for_a_slice() {
         let shelf = shelf_with(16, 2);
         let third = shelf.structure.lock().unwrap().0.take_line(&shelf.arena);
         assert_eq!(third, Line(2), "in the second frame");
-        let shelf = side_by_side(shelf, &[change, look]);
-        assert_eq!(shelf.structure.lock().unwrap().0.used(), 2, "it holds lines again");
+        let world = side_by_side((shelf, empty), &[change, look]);
+        assert_eq!(world.0.structure.lock().unwrap().0.used(), 2, "it holds lines again");
     });
 }
 

@@ -149,6 +149,7 @@ fn what_was_visited_since_the_hand_last_passed_has_a_second_chance() {
     assert!(is_resident(&cache, l2(1)) && !is_resident(&cache, l2(2)));
 }
 
+/// And as many more as are fresh or on trial, where slices are asked for once.
 #[test]
 fn a_quarter_as_many_slices_as_there_are_are_remembered_when_gone() {
     let cache = room_for(PLACES);
@@ -157,7 +158,7 @@ fn a_quarter_as_many_slices_as_there_are_are_remembered_when_gone() {
     let structure = cache.pool.structure.lock().unwrap();
     let remembered =
         scan.filter(|&index| structure.clock.coming(cache.owned(l2(index))) == Coming::Back).count();
-    assert!(remembered.abs_diff(PLACES / 4) <= 1, "{remembered} keys");
+    assert!(remembered.abs_diff(PLACES / 4 + PLACES / 16) <= 3, "{remembered} keys");
 }
 
 /// An L1 slice is asked for at every miss, and by pins alone.
