@@ -6,14 +6,15 @@
 //! failed was asked for at two different times, and goes straight to the clock. So a scan passes through a sixteenth
 //! of the cache, and what is in the clock leaves it only for slices that have shown the same.
 //!
-//! Where nearly all slices go without having been asked for again, and those that are here were, a slice that is only read does not
-//! come in: it would take the place of one that is better, and costs more than its entry does. It is remembered for as long as it
-//! would have been here and then remembered, and comes in when it is asked for again meanwhile: fresh, where it would still be
-//! that, which also tells that slices had better come in again. So what would be found is missed once more, and no more is lost.
+//! Where nearly all slices go without having been asked for again, and those that are here were, a slice that is only read
+//! does not come in: it would take the place of one that is better, and costs more than its entry does. It is remembered for as
+//! long as it would have been here and then remembered, and comes in when it is asked for again meanwhile: fresh, where it would
+//! still be that, which also tells that slices had better come in again. So what would have been found is missed once more.
 //!
-//! Invariants: each slice is in one queue, and is resident; what failed, or did not come in, is remembered by a part of a hash: what
-//! failed for a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of an eighth to a
-//! thirty-second, and of all to an eighth: longer queues and a longer memory give way to the crowd where popularity is uneven.
+//! Invariants: each slice is in one queue, and is resident; what failed, or did not come in, is remembered by a part of a hash:
+//! what failed for a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of
+//! an eighth to a thirty-second, and of all to an eighth: longer queues and a longer memory give way to the crowd where popularity
+//! is uneven.
 //!
 //! Absent on purpose: work on a hit beyond one flag (`arena.rs` has it); what a slice takes: a packed one counts as others do.
 

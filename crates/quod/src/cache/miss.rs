@@ -1,11 +1,11 @@
 //! Answers a miss: one loads the slice, and the others wait; or nobody does.
 //!
 //! Role: what is under way about a slice that is not here, and who may read it from the file. A slice that comes in takes the
-//! place of another. Where slices are asked for once and not again, and those that are here were asked for twice, who reads one takes
-//! what it needs from the file.
+//! place of another. Where slices are asked for once and not again, and those that are here were asked for twice, who reads one
+//! takes what it needs from the file.
 //!
-//! Invariant: about one slice no two [`Load`]s or [`Bypass`]es are under way. So nobody updates it meanwhile, and what is read of it
-//! is what the file has of it, whole.
+//! Invariant: about one slice no two [`Load`]s or [`Bypass`]es are under way. So nobody updates it meanwhile, and what is read of
+//! it is what the file has of it, whole.
 //!
 //! Absent on purpose: I/O, and the choice (`evict.rs`).
 
@@ -78,8 +78,8 @@ impl TableCache {
         Begin::Load(self.load(structure, key, coming))
     }
 
-    /// As [`begin_load`](TableCache::begin_load), for one who only reads, and does not wait. Where hardly any slice that comes in is
-    /// asked for again, and those that are here were, it is not to be loaded: that would cost one of them its place.
+    /// As [`begin_load`](TableCache::begin_load), for one who only reads, and does not wait. Where hardly any slice that comes in
+    /// is asked for again, and those that are here were, it is not to be loaded: that would cost one of them its place.
     pub fn begin_read(&self, key: SliceKey) -> BeginRead<'_> {
         let mut structure = self.pool.lock();
         let owned = self.owned(key);
@@ -212,8 +212,8 @@ impl Drop for Load<'_> {
     }
 }
 
-/// The right to read entries of a slice that does not come in. Nobody loads it meanwhile, and so nobody updates it. Dropped before its
-/// [`end`](Bypass::end), it counts for nothing.
+/// The right to read entries of a slice that does not come in. Nobody loads it meanwhile, and so nobody updates it. Dropped
+/// before its [`end`](Bypass::end), it counts for nothing.
 pub struct Bypass<'a> {
     cache: &'a TableCache,
     key: SliceKey,
