@@ -26,6 +26,8 @@ pub struct Request(u64);
 #[derive(Clone, Default)]
 pub struct Model {
     size: u64,
+    /// A read shows parts of sectors that are written beside it.
+    mixes: bool,
     initial: Arc<[u8]>,
     /// Bytes of `initial` that the disk shows: never more than its smallest size.
     shown: u64,
@@ -57,6 +59,13 @@ impl Model {
     /// Makes a disk of `size` bytes that shows `backing`, and zeroes past its end.
     pub fn new(size: u64, backing: Vec<u8>) -> Self {
         Model { size, shown: size, initial: backing.into(), ..Model::default() }
+    }
+
+    /// As a disk below which is a page cache of the system's, which copies to a reader while it copies from a writer: a read
+    /// that runs beside writes may show bytes of each.
+    #[must_use]
+    pub fn on_page_cache(self) -> Self {
+        Model { mixes: true, ..self }
     }
 
     /// Size of the disk in bytes.
@@ -266,7 +275,8 @@ impl Model {
                 }
                 return Err(violation(sector_at, range.start, here, &[&initial]));
             };
-            if !sector.allows(since, &range, here) {
+            let is_mixed = || self.mixes && !recovered && sector.allows_mixed(since, &range, here);
+            if !sector.allows(since, &range, here) && !is_mixed() {
                 let allowed: Vec<_> = sector.allowed(since).collect();
                 return Err(violation(sector_at, range.start, here, &allowed));
             }

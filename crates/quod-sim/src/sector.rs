@@ -258,6 +258,13 @@ impl Sector {
         self.lost || self.allowed(since).any(|allowed| allowed[range.clone()] == *bytes)
     }
 
+    /// As [`allows`](Sector::allows), byte by byte.
+    pub(crate) fn allows_mixed(&self, since: u64, range: &Range<usize>, bytes: &[u8]) -> bool {
+        let allowed =
+            |(place, byte): (usize, &u8)| self.allowed(since).any(|allowed| allowed[place] == *byte);
+        range.clone().zip(bytes).all(allowed)
+    }
+
     /// The values that a read which began at `since` may return.
     pub(crate) fn allowed(&self, since: u64) -> impl Iterator<Item = &Bytes> {
         let seen = move |c: &&Candidate| c.left.is_none_or(|left| left > since);

@@ -313,6 +313,23 @@ fn a_read_sees_what_was_there_at_some_time_while_it_ran() {
 }
 
 #[test]
+fn through_a_page_cache_a_read_beside_a_write_sees_bytes_of_both() {
+    let mixed = [&data(2)[..700], &data(1)[700..]].concat();
+    for (mut model, verdict) in [(flushed(), Err(Forbidden::Torn)), (flushed().on_page_cache(), Ok(()))] {
+        let writing = model.begin_write(0, &data(2));
+        assert_eq!(read(&mut model, &mixed), verdict);
+        model.succeed(writing);
+        assert_eq!(read(&mut model, &mixed), Err(Forbidden::Stale), "nothing runs beside it");
+    }
+    let mut model = flushed().on_page_cache();
+    let _writing = model.begin_write(0, &data(2));
+    let bytes_of_neither = [&data(2)[..700], &data(3)[700..]].concat();
+    assert!(read(&mut model, &bytes_of_neither).is_err());
+    model.kill();
+    assert!(model.recovered(0, &mixed).is_err(), "what is at rest has whole sectors");
+}
+
+#[test]
 fn a_grown_disk_shows_zeroes_past_its_old_end() {
     let mut model = Model::new(SECTOR, stamp::bytes(0, 4 * SECTOR as usize, stamp::BACKING));
     model.grow(4 * SECTOR);

@@ -44,7 +44,7 @@ pub struct BlockStatus {
 
 impl<S: Storage> Image<S> {
     /// Fills `into` with guest bytes from `at`, and returns it. Any alignment and length. A read that runs beside a
-    /// write of the same bytes gets old and new ones in any mix of sectors.
+    /// write of the same bytes gets old and new ones in any mix: of sectors, or where the system's page cache has them, of bytes.
     ///
     /// # Errors
     /// `InvalidArgument` past the end of the disk; `Corrupt` where a table entry names what it must not; `Io`.

@@ -1,7 +1,8 @@
 //! `quod serve` killed by SIGKILL in the middle of a load, over and over, on the same image.
 //!
 //! The law: whatever was answered is there, and under commit policy `grouped` whatever was flushed; whatever was not is
-//! there or not by whole sectors, and no check finds more than leaks. What each round found is printed; for more of them than fit into every run of the tests:
+//! there or not by whole sectors, and no check finds more than leaks. A read beside writes shows bytes of each, as `pread` does
+//! beside `pwrite`. What each round found is printed; for more of them than fit into every run of the tests:
 //! `QUOD_KILL_ROUNDS=50 cargo test -p quod-cli --test kill -- --nocapture` (so many for each sort of disk).
 //!
 //! Absent on purpose: loss of power, which keeps less than a killed process does (`quod-sim`).
@@ -141,7 +142,7 @@ fn landed(unanswered: &[Unanswered], contents: &[u8]) -> usize {
 fn round(disk: &mut Disk, serving: Serving, number: u64, sequence: &mut u64, rng: &mut Rng) -> Serving {
     let start = number % LIFE * disk.window;
     let load = Load {
-        model: Mutex::new(Model::new(disk.size, disk.contents.clone())),
+        model: Mutex::new(Model::new(disk.size, disk.contents.clone()).on_page_cache()),
         sequence: AtomicU64::new(*sequence),
         completed: AtomicUsize::new(0),
         fresh: start..(start + disk.window).min(disk.size),
