@@ -1,7 +1,7 @@
 //! Guest offset to L1 to cache to [`Mapping`]: a plan that I/O then runs without a lock.
 //!
 //! Role: tells where a run of guest bytes lies in one QED file. A hit reads one slice's atomics; a miss loads the
-//! slice, once for all who wait for it, or takes entries from the file where that has them in memory.
+//! slice, once for all who wait for it, or takes entries from the file where they can be read at once.
 //!
 //! Invariant: a mapping names only bytes inside the file and past the header. It stays good while the image is open,
 //! since a cluster keeps its guest offset (D1).

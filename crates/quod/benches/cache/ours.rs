@@ -6,6 +6,9 @@ use quod::units::FileOffset;
 /// Entries of a slice: 4 KiB.
 pub(crate) const ENTRIES: u64 = 512;
 
+/// Bytes of an entry.
+const ENTRY: u64 = 8;
+
 /// Bytes of a cluster.
 const CLUSTER: u64 = 64 << 10;
 
@@ -14,11 +17,11 @@ pub(crate) fn cache(slices: usize, bytes: &[u8]) -> TableCache {
     let mut budget = 0;
     // What it takes with them, and what it takes without, which grows with the budget.
     loop {
-        let cache = TableCache::new(&SlicePool::new(budget));
+        let cache = TableCache::new(&SlicePool::with_slices_of((ENTRIES * ENTRY) as usize, budget));
         (0..slices as u64).for_each(|index| drop(load(&cache, index, bytes)));
         let all_are_here = (0..slices as u64).all(|index| find(&cache, index).is_some());
         if all_are_here {
-            return TableCache::new(&SlicePool::new(budget));
+            return TableCache::new(&SlicePool::with_slices_of((ENTRIES * ENTRY) as usize, budget));
         }
         budget += bytes.len() / 16;
     }

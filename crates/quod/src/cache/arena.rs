@@ -193,6 +193,11 @@ impl Arena {
         }
     }
 
+    /// Whether it was visited.
+    pub(super) fn was_visited(&self, line: Line) -> bool {
+        self.line(line).is_some_and(|(_, side)| side.visited.load(Ordering::Relaxed) & self.bit(line) != 0)
+    }
+
     /// Tells whether it was visited since the last time.
     pub(super) fn forget_visit(&self, line: Line) -> bool {
         let Some((_, side)) = self.line(line) else { return false };

@@ -2,7 +2,8 @@
 //!
 //! Role: what a hit reads, without a lock and without a write. A slice's slot follows from its key by one multiplication, which
 //! spreads neighbours and strides alike; there are two to four times as many slots as slices are expected, so that a list is
-//! rarely longer than one. The array is sized by the budget, never by the image, and a hit costs the same whatever the geometry.
+//! rarely longer than one. Each pool multiplies by a number of its own: who makes an image cannot have its slices share a slot.
+//! The array is sized by the budget, never by the image, and a hit costs the same whatever the geometry.
 //!
 //! Invariant: lists change only under the cache's structure lock. What is in a list leads a life (`slice.rs`); what has left
 //! leads none, or another one. Who finds a line that does neither begins anew, and gives up after a few times: whoever misses
@@ -20,8 +21,8 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 /// log2 of the fewest and of the most slots. Past the most, which a budget of 1 GiB has, lists grow longer.
 const SLOT_BITS: std::ops::RangeInclusive<u32> = 4..=21;
 
-/// 2 to the 64th, divided by the golden ratio: multiples of it lie far apart.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// 2 to the 64th, divided by the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Multiples of it lie far apart, too: the slices of one image lie elsewhere than those of the next.
 const APART: u64 = 0xd134_2543_de82_ef95;
@@ -32,6 +33,8 @@ const TRIES: usize = 4;
 /// All resident slices, by key.
 pub(super) struct Directory {
     slots: Box<[AtomicU32]>,
+    /// What keys are multiplied by.
+    spread: u64,
     /// Bits of a spread key that do not say which slot.
     other_bits: u32,
 }
@@ -45,18 +48,18 @@ enum Walk<'a> {
 }
 
 impl Directory {
-    /// Makes room for so many slices at a time; there may be more.
-    pub(super) fn new(slices: u64) -> Self {
+    /// Makes room for so many slices at a time; there may be more. Which of them share a slot follows from the seed.
+    pub(super) fn new(slices: u64, seed: u64) -> Self {
         let bits = u64::BITS - slices.saturating_sub(1).leading_zeros() + 1;
         let slot_bits = bits.clamp(*SLOT_BITS.start(), *SLOT_BITS.end());
         let slots = (0..1 << slot_bits).map(|_| AtomicU32::new(NO_LINE as u32)).collect();
-        Directory { slots, other_bits: u64::BITS - slot_bits }
+        Directory { slots, spread: spread(seed), other_bits: u64::BITS - slot_bits }
     }
 
     #[inline]
     fn slot(&self, OwnedKey { image, key }: OwnedKey) -> &AtomicU32 {
         let number = key.index << 1 | u64::from(key.level == TableLevel::L1);
-        let slot = (number.wrapping_add(u64::from(image).wrapping_mul(APART))).wrapping_mul(SPREAD)
+        let slot = (number.wrapping_add(u64::from(image).wrapping_mul(APART))).wrapping_mul(self.spread)
             >> self.other_bits;
         &self.slots[slot as usize]
     }
@@ -166,10 +169,25 @@ impl Directory {
         self.slots.iter().map(|slot| chain(arena, slot).count())
     }
 
+    #[cfg(test)]
+    pub(super) fn is_in_first_slot(&self, key: OwnedKey) -> bool {
+        std::ptr::eq(self.slot(key), &raw const self.slots[0])
+    }
+
     /// Bytes of the array.
     pub(super) fn bytes(&self) -> usize {
         self.slots.len() * size_of::<AtomicU32>()
     }
+}
+
+/// 2 to the 64th times a number between 0 and 1 whose multiples lie far apart: as a continued fraction its parts are 1 and 2,
+/// which of them by the seed. Of 0 it is the golden one.
+fn spread(seed: u64) -> u64 {
+    let part = |rest: u64, bit: u32| {
+        let part = 1 + (seed >> bit & 1);
+        (u128::MAX / (u128::from(part) << u64::BITS | u128::from(rest))) as u64
+    };
+    (0..u64::BITS).fold(GOLDEN, part) | 1
 }
 
 /// The list of a slot. Under the structure lock.

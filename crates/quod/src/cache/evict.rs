@@ -10,6 +10,8 @@
 //! does not come in: it would take the place of one that is better, and costs more than its entry does. It is remembered for as
 //! long as it would have been here and then remembered, and comes in when it is asked for again meanwhile: fresh, where it would
 //! still be that, which also tells that slices had better come in again. So what would have been found is missed once more.
+//! For each of some that did not come in, one of the clock is looked at; when nobody has asked for it since the last time, another
+//! takes its place. So a set that was popular once stays through a scan, and is not kept for good.
 //!
 //! Invariants: each slice is in one queue, and is resident; what failed, or did not come in, is remembered by a part of a hash:
 //! what failed for a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of
@@ -21,7 +23,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 
 use super::arena::{Arena, Line};
 use super::slice::{Header, OwnedKey};
@@ -41,6 +43,10 @@ const BYPASS_FROM: u32 = 64;
 const MOST_ASKED_ONCE: u32 = 2 * BYPASS_FROM;
 /// What a slice that was asked for again takes from the count.
 const ASKED_AGAIN: u32 = 16;
+/// Where slices do not come in, for so many of those the hand looks at one that is here.
+const PASSED_BY: u32 = 128;
+/// More than so many are not forgotten at once, since that is done under the lock.
+const MOST_FORGOTTEN: usize = 4;
 
 /// The queues of the policy, oldest first.
 #[derive(Default)]
@@ -51,6 +57,8 @@ pub(super) struct Clock {
     gone: Gone,
     /// Slices, of all images, that nobody asked for again while they were fresh, less some for each that somebody did.
     asked_once: u32,
+    /// Slices that did not come in since the hand last looked.
+    passed_by: u32,
 }
 
 /// What is known of a slice that is to come.
@@ -61,23 +69,34 @@ pub(super) enum Coming {
     Again,
     /// It failed not long ago, or would have.
     Back,
+    /// It takes the place of one that nobody asks for any more.
+    Instead,
 }
 
 impl Clock {
     /// What is known of a slice that is not here. Asked before room is made for it: who goes for it may make it forgotten.
-    pub(super) fn coming(&self, key: OwnedKey) -> Coming {
+    pub(super) fn coming(&mut self, arena: &Arena, key: OwnedKey) -> Coming {
         match self.gone.find(key) {
+            None if self.next_is_idle(arena) => {
+                self.passed_by = 0;
+                Coming::Instead
+            }
             None => Coming::New,
             Some(Going { age, bypassed: true }) if age < self.queue_length() => Coming::Again,
             Some(_) => Coming::Back,
         }
     }
 
+    /// Whether it is known that it went, or did not come in.
+    pub(super) fn remembers(&self, key: OwnedKey) -> bool {
+        self.gone.find(key).is_some()
+    }
+
     /// Takes a slice in.
     pub(super) fn admit(&mut self, arena: &Arena, slice: Header<'_>, coming: Coming) {
         self.gone.forget(slice.owned_key());
         match coming {
-            Coming::Back => return self.clock.push_back(slice.line),
+            Coming::Back | Coming::Instead => return self.clock.push_back(slice.line),
             Coming::Again => self.note(true),
             Coming::New => {}
         }
@@ -108,9 +127,29 @@ impl Clock {
         self.note(false);
         self.gone.remember(key, true);
         self.trim_gone();
+        self.look_at_next(arena);
         // Others are fresh for as long as if it had come.
         if self.begin_trial(arena) == Some(true) {
             self.note(true);
+        }
+    }
+
+    /// Whether the hand is to look at one, and nobody has asked for that since it was there last.
+    fn next_is_idle(&self, arena: &Arena) -> bool {
+        let is_idle = |line: &Line| !arena.was_visited(*line) && unpinned(arena, *line).is_some();
+        self.passed_by >= PASSED_BY && self.clock.front().is_some_and(is_idle)
+    }
+
+    /// The hand goes on from one that is not idle.
+    fn look_at_next(&mut self, arena: &Arena) {
+        self.passed_by += 1;
+        if self.passed_by >= PASSED_BY
+            && !self.next_is_idle(arena)
+            && let Some(line) = self.clock.pop_front()
+        {
+            arena.forget_visit(line);
+            self.clock.push_back(line);
+            self.passed_by = 0;
         }
     }
 
@@ -234,11 +273,11 @@ fn unpinned(arena: &Arena, line: Line) -> Option<Header<'_>> {
 #[derive(Default)]
 struct Gone {
     /// With the number of its going, and a bit for one that did not come in.
-    tags: HashMap<u32, u32, FixedState>,
+    tags: HashMap<u32, u32, RandomState>,
     /// Oldest first, with some that have come back since.
     order: VecDeque<(u32, u32)>,
     went: u32,
-    hasher: FixedState,
+    hasher: RandomState,
 }
 
 /// How a slice went.
@@ -268,9 +307,9 @@ impl Gone {
         Some(Going { age: age as usize, bypassed: went & 1 == 1 })
     }
 
-    /// Forgets the oldest beyond so many.
+    /// Forgets the oldest beyond so many, or some of them.
     fn trim(&mut self, most: usize) {
-        while self.order.len() > most {
+        for _ in 0..self.order.len().saturating_sub(most).min(MOST_FORGOTTEN) {
             self.forget_oldest();
         }
         give_back(&mut self.order);

@@ -4,8 +4,8 @@
 //! place of another. Where slices are asked for once and not again, and those that are here were asked for twice, who reads one
 //! takes what it needs from the file.
 //!
-//! Invariant: about one slice no two [`Load`]s or [`Bypass`]es are under way. So nobody updates it meanwhile, and what is read of
-//! it is what the file has of it, whole.
+//! Invariant: about one slice no two [`Load`]s or [`Bypass`]es are under way. So nobody updates it meanwhile, unless it came in by
+//! another road, which the end of either tells; and what is read of it is what the file has of it, whole.
 //!
 //! Absent on purpose: I/O, and the choice (`evict.rs`).
 
@@ -74,7 +74,7 @@ impl TableCache {
             trace!(?key, "table cache load shared");
             return Begin::Wait(listener);
         }
-        let coming = structure.clock.coming(self.owned(key));
+        let coming = structure.clock.coming(&self.pool.arena, self.owned(key));
         Begin::Load(self.load(structure, key, coming))
     }
 
@@ -89,7 +89,7 @@ impl TableCache {
         if structure.loading.contains_key(&owned) {
             return BeginRead::Busy;
         }
-        let coming = structure.clock.coming(owned);
+        let coming = structure.clock.coming(&self.pool.arena, owned);
         if !self.pool.bypasses(&structure, coming) {
             return BeginRead::Load(self.load(structure, key, coming));
         }

@@ -139,7 +139,7 @@ impl TableCache {
         if let Some(first) = self.pin_under(&structure, key) {
             return self.came_second(structure, None, first);
         }
-        let coming = structure.clock.coming(self.owned(key));
+        let coming = structure.clock.coming(&self.pool.arena, self.owned(key));
         let (mut room, evicted) = self.pool.reserve(&mut structure, coming);
         drop(structure);
         self.note_evictions(evicted);

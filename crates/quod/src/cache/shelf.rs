@@ -18,9 +18,14 @@ pub(super) struct Shelf {
 impl Shelf {
     /// With frames of so many words, and slots for so many slices.
     pub(super) fn new(frame_words: usize, slices: u64) -> Self {
+        Shelf::with_seed(frame_words, slices, 0)
+    }
+
+    /// Which of the slices share a slot follows from the seed.
+    pub(super) fn with_seed(frame_words: usize, slices: u64, seed: u64) -> Self {
         Shelf {
             arena: Arena::new(frame_words, 1),
-            directory: Directory::new(slices),
+            directory: Directory::new(slices, seed),
             structure: Mutex::default(),
         }
     }
@@ -38,6 +43,11 @@ impl Shelf {
         let header = self.directory.look_up(&self.arena, own(key)).unwrap();
         self.directory.remove(&self.arena, header);
         ledger.give_line(&self.arena, header.line);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_in_first_slot(&self, key: SliceKey) -> bool {
+        self.directory.is_in_first_slot(own(key))
     }
 
     pub(super) fn find(&self, key: SliceKey) -> Option<u64> {

@@ -3,8 +3,9 @@
 //! Role: a [`Header`] is the line of a slice, and [`Slice`] what one says at a moment. A reader takes no reference: it reads
 //! words, and then looks whether the line has led the same *life* all the while. If not, it has seen nothing.
 //!
-//! Invariants: in one life nothing of a line changes but the count of pins, two flags, and the link to the next slice of its list. No life of
-//! a pool is led twice; 0 is none. A slice that is pinned leads a life but for moments, in which its entries are unpacked.
+//! Invariants: in one life nothing of a line changes but the count of pins, two flags, and the link to the next slice of its
+//! list. No life of a pool is led twice; 0 is none. A slice that is pinned leads a life but for moments, in which its entries are
+//! unpacked, or it leaves the directory with its image.
 //!
 //! Absent on purpose: who may write an entry (`pinned.rs`), and which entries the file has (`updates.rs`).
 
@@ -147,7 +148,7 @@ impl<'a> Header<'a> {
         self.words[LIFE].load(Ordering::Acquire) == life.life && self.side.is_era(life.era)
     }
 
-    /// Whose it is, and what follows it in its list.
+    /// Whether it is that of this key.
     #[inline]
     pub(super) fn is_of(&self, OwnedKey { image, key }: OwnedKey) -> bool {
         let owner = OwnedKey { image, key }.owner();

@@ -29,7 +29,7 @@ fn bytes(entries: usize, value: u64) -> Vec<u8> {
 
 /// A cache that has room for so many slices that take a frame each, and not for one more.
 fn room_for(slices: usize) -> TableCache {
-    let mut pool = SlicePool::with_budget(SLICE_BYTES, slices * SLICE_BYTES);
+    let mut pool = SlicePool::with_budget(SLICE_BYTES, slices * SLICE_BYTES, 0);
     let with_slices = pool.bytes_with(&pool.lock(), slices, slices, slices);
     pool.budget = with_slices + size_of::<TableCache>();
     TableCache::new(&Arc::new(pool))

@@ -53,6 +53,24 @@ fn neighbours_and_strides_spread_over_the_slots() {
     }
 }
 
+/// Slices that share one slot of a pool are spread by another, as well as neighbours are.
+#[test]
+fn who_knows_the_slots_of_one_pool_does_not_know_those_of_another() {
+    let longest = |shelf: &Shelf| shelf.directory.lengths(&shelf.arena).max().unwrap_or_default();
+    let probe = Shelf::new(256, 3200);
+    let together: Vec<_> = (0..).map(l2).filter(|key| probe.is_in_first_slot(*key)).take(1000).collect();
+    together.iter().for_each(|key| probe.insert(*key));
+    assert_eq!(longest(&probe), together.len());
+    for seed in (1..=16).map(|seed: u64| seed.wrapping_mul(0xd6e8_feb8_6659_fd93)) {
+        let other = Shelf::with_seed(256, 3200, seed);
+        together.iter().for_each(|key| other.insert(*key));
+        assert!(longest(&other) <= together.len() / 20, "{} in a list by {seed:#x}", longest(&other));
+        let neighbours = Shelf::with_seed(256, 3200, seed);
+        (0..3200).for_each(|index| neighbours.insert(l2(index)));
+        assert!(longest(&neighbours) <= 3, "{} neighbours in a list by {seed:#x}", longest(&neighbours));
+    }
+}
+
 #[test]
 #[should_panic(expected = "a slice is evicted before another takes its place")]
 fn two_slices_of_one_key_are_refused() {

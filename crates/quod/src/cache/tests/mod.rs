@@ -12,7 +12,7 @@
 //! | `directory.rs` | slots and their lists |
 //! | `packed.rs` | slices whose entries are kept as runs, or narrow |
 //! | `late.rs` | readers whose slice goes, or changes, while they look |
-//! | `model.rs` | all of it against a plain model |
+//! | `model.rs` | all but that, and wide slices, against a plain model |
 //! | `stress.rs` | all of it from many threads |
 //!
 //! What a hit and a slice cost in memory is counted in the crate's `tests/cache_memory.rs`.
@@ -64,7 +64,7 @@ fn narrow_bytes(first: u64) -> Vec<u8> {
 
 /// A pool that has room for so many slices that take a frame each, not for one more, and for so many caches.
 fn pool_of(slices: usize, images: usize) -> Arc<SlicePool> {
-    let mut pool = SlicePool::with_budget(SLICE_BYTES as usize, slices * SLICE_BYTES as usize);
+    let mut pool = SlicePool::with_budget(SLICE_BYTES as usize, slices * SLICE_BYTES as usize, 0);
     let with_slices = pool.bytes_with(&pool.lock(), slices, slices, slices);
     pool.budget = with_slices + images * size_of::<TableCache>();
     Arc::new(pool)

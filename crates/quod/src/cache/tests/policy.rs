@@ -4,7 +4,6 @@
 #[path = "../../../benches/cache/reference.rs"]
 mod reference;
 
-use super::super::evict::Coming;
 use super::*;
 use reference::{REFERENCE_TABLES, ReferenceCache};
 
@@ -156,8 +155,7 @@ fn a_quarter_as_many_slices_as_there_are_are_remembered_when_gone() {
     let scan = 0..20 * PLACES as u64;
     scan.clone().for_each(|index| drop(read_in(&cache, l2(index), index)));
     let structure = cache.pool.structure.lock().unwrap();
-    let remembered =
-        scan.filter(|&index| structure.clock.coming(cache.owned(l2(index))) == Coming::Back).count();
+    let remembered = scan.filter(|&index| structure.clock.remembers(cache.owned(l2(index)))).count();
     assert!(remembered.abs_diff(PLACES / 4 + PLACES / 16) <= 3, "{remembered} keys");
 }
 
@@ -191,7 +189,6 @@ fn a_commit_meets_few_of_many_pinned_slices() {
     drop(kept);
 }
 
-/// The bench compares with this one, so it must be what it says.
 #[test]
 fn a_commit_meets_few_of_many_visited_slices() {
     const MANY: u64 = 12_000;
@@ -211,6 +208,7 @@ fn a_commit_meets_few_of_many_visited_slices() {
     }
 }
 
+/// The bench compares with this one, so it must be what it says.
 #[test]
 fn the_references_list_is_first_in_first_out_and_spares_what_is_in_use() {
     let reference = ReferenceCache::new(REFERENCE_TABLES);

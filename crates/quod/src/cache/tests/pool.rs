@@ -1,6 +1,5 @@
 //! Several images that share one budget.
 
-use super::super::evict::Coming;
 use super::*;
 use crate::cache::KeptShare;
 
@@ -136,7 +135,7 @@ fn who_has_the_number_of_one_that_is_gone_has_nothing_else_of_it() {
     drop(goes);
     let next = TableCache::new(&pool);
     let structure = pool.structure.lock().expect("no panic before");
-    assert!((0..200).all(|index| structure.clock.coming(next.owned(l2(index))) == Coming::New));
+    assert!((0..200).all(|index| !structure.clock.remembers(next.owned(l2(index)))));
     drop(structure);
     drop(read_in(&next, l2(200), 1));
     pool.validate();

@@ -10,8 +10,9 @@ use super::*;
 
 const THREADS: u64 = 6;
 const STEPS: u64 = 20_000;
-const KEYS: u64 = 40;
-const ROOM: usize = 12;
+const KEYS: u64 = 60;
+/// Enough that some are fresh.
+const ROOM: usize = 33;
 
 /// Entries of a slice: enough for runs.
 const MANY: usize = 64;
@@ -102,6 +103,21 @@ fn check_fresh(cache: &TableCache, key: SliceKey, file: &File) {
     drop(turn);
 }
 
+/// As `lookup.rs` does for who only reads.
+fn read(cache: &TableCache, key: SliceKey, file: &File) {
+    match cache.begin_read(key) {
+        BeginRead::Resident(_) => file.hit(),
+        BeginRead::Busy => {}
+        BeginRead::Load(load) => drop(load.commit(FileOffset(0), &bytes_of(key, file.read(key)))),
+        BeginRead::Bypass(bypass) => {
+            let seen = file.read(key);
+            let now = file.entries[key.index as usize].load(Ordering::Acquire);
+            assert_eq!(seen, now, "{key:?} was updated while it was read past the cache");
+            assert!(bypass.end().is_ok(), "{key:?} came in");
+        }
+    }
+}
+
 fn run(cache: &TableCache, file: &File, seed: u64) {
     let mut state = 0x9e37_79b9 * (seed + 1);
     let mut kept = Vec::new();
@@ -111,14 +127,15 @@ fn run(cache: &TableCache, file: &File, seed: u64) {
         state ^= state << 17;
         let key = l2((state >> 16) % KEYS);
         match (state >> 40) % 16 {
-            0..6 => {
+            0..4 => {
                 let seen = cache.find(key, |slice| (slice.key(), value(slice, step as usize % MANY) % KEYS));
                 if let Some(seen) = seen {
                     file.hit();
                     assert_eq!(seen, (key, key.index));
                 }
             }
-            6..9 => check_fresh(cache, key, file),
+            4..7 => check_fresh(cache, key, file),
+            7..9 => read(cache, key, file),
             9..12 => file.update(cache, &get(cache, key, file)),
             12 => kept.push(get(cache, key, file)),
             13 => kept.truncate(kept.len() / 2),
@@ -128,6 +145,7 @@ fn run(cache: &TableCache, file: &File, seed: u64) {
                 }
             }
             _ if step % 64 == 0 => cache.validate(),
+            _ if step % 2 == 0 => cache.bypass_from_now(),
             _ => drop(cache.stats()),
         }
     }
@@ -151,6 +169,7 @@ fn threads_that_do_everything_at_once_never_see_a_wrong_or_stale_slice() {
     assert_eq!((stats.hits, pinned(&cache)), (file.hits.load(Ordering::Relaxed), 0));
     assert_eq!(stats.misses, file.loads.load(Ordering::Relaxed), "abandoned loads read nothing");
     assert!(stats.evictions > STEPS / 10, "the budget was small: {stats:?}");
+    assert!(stats.bypasses > STEPS / 100, "{stats:?}");
     drop(committed(&cache, l2(KEYS), 0));
     // Lines of those that are left may lie in several frames, and runs take less.
     assert!(residents(&cache) + 3 >= ROOM, "{} slices", residents(&cache));
