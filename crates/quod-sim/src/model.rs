@@ -6,7 +6,7 @@
 //! Invariant: a value is allowed now when it was written by a request that is under way, failed or was dropped, or by
 //! the last that completed (each of those, when they ran side by side); after a crash, when it was so at or after the
 //! beginning of the last successful flush. A discard leaves the old value or zeroes. What a read of an idle sector,
-//! or a recovery, has shown stays.
+//! or a recovery, has shown stays. A value is that of a whole sector, but for reads beside writes where there is a page cache.
 //!
 //! Absent on purpose: the engine, files and clusters.
 
@@ -26,7 +26,7 @@ pub struct Request(u64);
 #[derive(Clone, Default)]
 pub struct Model {
     size: u64,
-    /// A read shows parts of sectors that are written beside it.
+    /// A read may show bytes of old and new where a sector is written beside it.
     mixes: bool,
     initial: Arc<[u8]>,
     /// Bytes of `initial` that the disk shows: never more than its smallest size.
@@ -275,14 +275,15 @@ impl Model {
                 }
                 return Err(violation(sector_at, range.start, here, &[&initial]));
             };
-            let is_mixed = || self.mixes && !recovered && sector.allows_mixed(since, &range, here);
+            let is_quiet = sector.quiet(since, &running, &self.ops);
+            let is_mixed = || self.mixes && !is_quiet && sector.allows_mixed(since, &range, here);
             if !sector.allows(since, &range, here) && !is_mixed() {
                 let allowed: Vec<_> = sector.allowed(since).collect();
                 return Err(violation(sector_at, range.start, here, &allowed));
             }
             if recovered {
                 sector.recover(range, here, self.clock);
-            } else if sector.quiet(since, &running, &self.ops) {
+            } else if is_quiet {
                 // What a read shows of what a flush has covered is what the flush has covered.
                 let for_good = sector.quiet(self.flushed, &running, &self.ops);
                 sector.saw(range, here, self.clock, for_good);

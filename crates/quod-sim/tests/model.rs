@@ -321,6 +321,13 @@ fn through_a_page_cache_a_read_beside_a_write_sees_bytes_of_both() {
         model.succeed(writing);
         assert_eq!(read(&mut model, &mixed), Err(Forbidden::Stale), "nothing runs beside it");
     }
+    // Two that ran side by side, of which either may be there, and whole.
+    let mut model = flushed().on_page_cache();
+    let writing = [2, 3].map(|sequence| model.begin_write(0, &data(sequence)));
+    writing.into_iter().for_each(|writing| model.succeed(writing));
+    let half_of_each = [&data(2)[..200], &data(3)[200..]].concat();
+    assert_eq!(read(&mut model, &half_of_each), Err(Forbidden::Torn));
+    assert_eq!(read(&mut model, &data(3)), Ok(()));
     let mut model = flushed().on_page_cache();
     let _writing = model.begin_write(0, &data(2));
     let bytes_of_neither = [&data(2)[..700], &data(3)[700..]].concat();

@@ -1,8 +1,8 @@
 //! `quod serve` killed by SIGKILL in the middle of a load, over and over, on the same image.
 //!
 //! The law: whatever was answered is there, and under commit policy `grouped` whatever was flushed; whatever was not is
-//! there or not by whole sectors, and no check finds more than leaks. A read beside writes shows bytes of each, as `pread` does
-//! beside `pwrite`. What each round found is printed; for more of them than fit into every run of the tests:
+//! there or not by whole sectors, and no check finds more than leaks. A read beside writes may show bytes of each, as `pread`
+//! does beside `pwrite`. What each round found is printed; for more of them than fit into every run of the tests:
 //! `QUOD_KILL_ROUNDS=50 cargo test -p quod-cli --test kill -- --nocapture` (so many for each sort of disk).
 //!
 //! Absent on purpose: loss of power, which keeps less than a killed process does (`quod-sim`).

@@ -1,8 +1,8 @@
 //! Finds a slice by its key: an array of slots, each the head of a list of the few slices that share it.
 //!
 //! Role: what a hit reads, without a lock and without a write. A slice's slot follows from its key by one multiplication, which
-//! spreads neighbours and strides alike; there are two to four times as many slots as slices are expected, so that a list is
-//! rarely longer than one. Each pool multiplies by a number of its own: who makes an image cannot have its slices share a slot.
+//! spreads neighbours, and nearly all strides; there are two to four times as many slots as slices are expected, so that a list is
+//! rarely longer than one. Each pool multiplies by a number of its own: who makes an image does not know which slices share one.
 //! The array is sized by the budget, never by the image, and a hit costs the same whatever the geometry.
 //!
 //! Invariant: lists change only under the cache's structure lock. What is in a list leads a life (`slice.rs`); what has left

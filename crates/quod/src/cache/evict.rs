@@ -10,8 +10,8 @@
 //! does not come in: it would take the place of one that is better, and costs more than its entry does. It is remembered for as
 //! long as it would have been here and then remembered, and comes in when it is asked for again meanwhile: fresh, where it would
 //! still be that, which also tells that slices had better come in again. So what would have been found is missed once more.
-//! For each of some that did not come in, one of the clock is looked at; when nobody has asked for it since the last time, another
-//! takes its place. So a set that was popular once stays through a scan, and is not kept for good.
+//! Once for every so many that did not come in, the hand looks at one of the clock; where nobody has asked for that since the last
+//! time, whoever comes next goes straight to the clock. So a set that was popular once stays through a scan, and not for good.
 //!
 //! Invariants: each slice is in one queue, and is resident; what failed, or did not come in, is remembered by a part of a hash:
 //! what failed for a quarter as many slices as there are. Both shares did best in the replays of `docs/performance/cache.md`, of
@@ -23,7 +23,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 
 use super::arena::{Arena, Line};
 use super::slice::{Header, OwnedKey};
@@ -69,18 +69,20 @@ pub(super) enum Coming {
     Again,
     /// It failed not long ago, or would have.
     Back,
-    /// It takes the place of one that nobody asks for any more.
+    /// It is new, and the one under the hand is asked for by nobody.
     Instead,
 }
 
 impl Clock {
+    /// Without slices. The seed says by what those are remembered that went.
+    pub(super) fn new(seed: u64) -> Self {
+        Clock { gone: Gone::new(seed), ..Clock::default() }
+    }
+
     /// What is known of a slice that is not here. Asked before room is made for it: who goes for it may make it forgotten.
-    pub(super) fn coming(&mut self, arena: &Arena, key: OwnedKey) -> Coming {
+    pub(super) fn coming(&self, arena: &Arena, key: OwnedKey) -> Coming {
         match self.gone.find(key) {
-            None if self.next_is_idle(arena) => {
-                self.passed_by = 0;
-                Coming::Instead
-            }
+            None if self.next_is_idle(arena) => Coming::Instead,
             None => Coming::New,
             Some(Going { age, bypassed: true }) if age < self.queue_length() => Coming::Again,
             Some(_) => Coming::Back,
@@ -96,7 +98,11 @@ impl Clock {
     pub(super) fn admit(&mut self, arena: &Arena, slice: Header<'_>, coming: Coming) {
         self.gone.forget(slice.owned_key());
         match coming {
-            Coming::Back | Coming::Instead => return self.clock.push_back(slice.line),
+            Coming::Back => return self.clock.push_back(slice.line),
+            Coming::Instead => {
+                self.passed_by = 0;
+                return self.clock.push_back(slice.line);
+            }
             Coming::Again => self.note(true),
             Coming::New => {}
         }
@@ -273,11 +279,11 @@ fn unpinned(arena: &Arena, line: Line) -> Option<Header<'_>> {
 #[derive(Default)]
 struct Gone {
     /// With the number of its going, and a bit for one that did not come in.
-    tags: HashMap<u32, u32, RandomState>,
+    tags: HashMap<u32, u32, FixedState>,
     /// Oldest first, with some that have come back since.
     order: VecDeque<(u32, u32)>,
     went: u32,
-    hasher: RandomState,
+    hasher: FixedState,
 }
 
 /// How a slice went.
@@ -289,6 +295,11 @@ struct Going {
 }
 
 impl Gone {
+    fn new(seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        Gone { tags: HashMap::with_hasher(hasher.clone()), hasher, ..Gone::default() }
+    }
+
     fn tag(&self, key: OwnedKey) -> u32 {
         self.hasher.hash_one(key) as u32
     }
@@ -307,7 +318,7 @@ impl Gone {
         Some(Going { age: age as usize, bypassed: went & 1 == 1 })
     }
 
-    /// Forgets the oldest beyond so many, or some of them.
+    /// Forgets the oldest beyond so many, a few at a time.
     fn trim(&mut self, most: usize) {
         for _ in 0..self.order.len().saturating_sub(most).min(MOST_FORGOTTEN) {
             self.forget_oldest();

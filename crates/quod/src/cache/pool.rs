@@ -147,7 +147,7 @@ impl SlicePool {
         SlicePool {
             arena: Arena::new(slice_bytes / 2 / ENTRY as usize, frames),
             directory,
-            structure: Mutex::default(),
+            structure: Mutex::new(Structure { clock: Clock::new(seed), ..Structure::default() }),
             budget,
             keepers: AtomicUsize::new(0),
         }
@@ -230,7 +230,7 @@ impl SlicePool {
     pub(super) fn bypasses(&self, structure: &Structure, coming: Coming) -> bool {
         coming == Coming::New
             && self.bytes_with(structure, 1, 1, 1) > self.budget
-            // Otherwise who comes in has more go than one.
+            // Over the budget somebody has to load, since only that makes room.
             && !structure.is_over
             && structure.clock.bypasses()
     }

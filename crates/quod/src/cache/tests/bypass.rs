@@ -260,6 +260,6 @@ fn what_came_in_meanwhile_by_another_road_is_told() {
     let committed = committed(&cache, l2(0), 7);
     let first = bypass.end().expect_err("it is here");
     assert!(first.is(&committed) && first.entry(0) == 7);
-    // Here, and so not remembered as gone.
+    assert!(!cache.pool.lock().clock.remembers(cache.owned(l2(0))), "it is here");
     cache.validate();
 }

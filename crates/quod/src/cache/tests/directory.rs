@@ -43,31 +43,36 @@ fn slices_of_either_level_with_one_number_are_two() {
     assert_eq!((shelf.find(l1(5)), shelf.find(l2(5))), (None, Some(5)));
 }
 
+/// Seeds of pools, of which 0 is the golden ratio's.
+fn seeds() -> impl Iterator<Item = u64> {
+    (0..16).map(|seed: u64| seed.wrapping_mul(0xd6e8_feb8_6659_fd93))
+}
+
+/// The longest list of a shelf with these slices.
+fn longest(seed: u64, keys: impl IntoIterator<Item = SliceKey>) -> usize {
+    let shelf = Shelf::with_seed(256, 3200, seed);
+    keys.into_iter().for_each(|key| shelf.insert(key));
+    shelf.directory.lengths(&shelf.arena).max().unwrap_or_default()
+}
+
 #[test]
 fn neighbours_and_strides_spread_over_the_slots() {
     for stride in [1, 2, 64, 512, 4096, 1 << 20, 1 << 33] {
-        let shelf = Shelf::new(256, 3200);
-        (0..3200).for_each(|at| shelf.insert(l2(at * stride)));
-        let longest = shelf.directory.lengths(&shelf.arena).max().unwrap_or_default();
-        assert!(longest <= 4, "{longest} slices in a list at stride {stride}");
+        let lists: Vec<_> = seeds().map(|seed| longest(seed, (0..3200).map(|at| l2(at * stride)))).collect();
+        let short = lists.iter().filter(|list| **list <= 4).count();
+        assert!(lists[0] <= 4 && short >= if stride == 1 { 16 } else { 12 }, "at stride {stride}: {lists:?}");
     }
 }
 
 /// Slices that share one slot of a pool are spread by another, as well as neighbours are.
 #[test]
 fn who_knows_the_slots_of_one_pool_does_not_know_those_of_another() {
-    let longest = |shelf: &Shelf| shelf.directory.lengths(&shelf.arena).max().unwrap_or_default();
     let probe = Shelf::new(256, 3200);
     let together: Vec<_> = (0..).map(l2).filter(|key| probe.is_in_first_slot(*key)).take(1000).collect();
-    together.iter().for_each(|key| probe.insert(*key));
-    assert_eq!(longest(&probe), together.len());
-    for seed in (1..=16).map(|seed: u64| seed.wrapping_mul(0xd6e8_feb8_6659_fd93)) {
-        let other = Shelf::with_seed(256, 3200, seed);
-        together.iter().for_each(|key| other.insert(*key));
-        assert!(longest(&other) <= together.len() / 20, "{} in a list by {seed:#x}", longest(&other));
-        let neighbours = Shelf::with_seed(256, 3200, seed);
-        (0..3200).for_each(|index| neighbours.insert(l2(index)));
-        assert!(longest(&neighbours) <= 3, "{} neighbours in a list by {seed:#x}", longest(&neighbours));
+    assert_eq!(longest(0, together.iter().copied()), together.len());
+    for seed in seeds().skip(1) {
+        let list = longest(seed, together.iter().copied());
+        assert!(list <= 4, "{list} in a list by {seed:#x}");
     }
 }
 

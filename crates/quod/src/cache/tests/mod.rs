@@ -12,7 +12,7 @@
 //! | `directory.rs` | slots and their lists |
 //! | `packed.rs` | slices whose entries are kept as runs, or narrow |
 //! | `late.rs` | readers whose slice goes, or changes, while they look |
-//! | `model.rs` | all but that, and wide slices, against a plain model |
+//! | `model.rs` | all but slices that do not come in or are wide, against a plain model |
 //! | `stress.rs` | all of it from many threads |
 //!
 //! What a hit and a slice cost in memory is counted in the crate's `tests/cache_memory.rs`.
