@@ -185,6 +185,18 @@ fn where_there_is_room_slices_come_in() {
     assert_eq!(read(&cache, PLACES), Way::Bypass);
 }
 
+/// What updates take is over the budget until somebody makes room, which who reads past the cache does not.
+#[test]
+fn over_the_budget_a_slice_comes_in() {
+    let cache = lonely();
+    assert_eq!(read(&cache, 0), Way::Bypass);
+    cache.resident().iter().for_each(|(slice, _)| drop(cache.pool.updates_of(slice)));
+    assert!(cache.pool.bytes() > cache.pool.budget);
+    assert_eq!(read(&cache, 1), Way::Load);
+    assert!(cache.pool.bytes() <= cache.pool.budget);
+    cache.validate();
+}
+
 /// None of them is fresh for long enough to be asked for again.
 #[test]
 fn where_few_fit_all_come_in() {

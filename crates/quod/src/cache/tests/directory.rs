@@ -6,6 +6,7 @@ use std::thread;
 
 use super::*;
 use crate::cache::shelf::Shelf;
+use crate::cache::slice::OwnedKey;
 
 /// More slices than slots, so that every slot has a list.
 const CROWD: u64 = 500;
@@ -74,6 +75,14 @@ fn who_knows_the_slots_of_one_pool_does_not_know_those_of_another() {
         let list = longest(seed, together.iter().copied());
         assert!(list <= 4, "{list} in a list by {seed:#x}");
     }
+}
+
+#[test]
+fn each_pool_has_slots_of_its_own() {
+    let [one, other] = [(); 2].map(|()| SlicePool::new(1 << 20));
+    let is_first = |pool: &SlicePool, key| pool.directory.is_in_first_slot(OwnedKey { image: 0, key });
+    let together: Vec<_> = (0..).map(l2).filter(|key| is_first(&one, *key)).take(20).collect();
+    assert!(!together.iter().all(|key| is_first(&other, *key)));
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn slices_of_a_few_runs_are_kept_whole_and_give_their_lines_back() {
 #[test]
 fn lists_of_the_directory_stay_short() {
     for stride in [1, 4001] {
-        let cache = TableCache::new(&SlicePool::new(12_800 << 10));
+        let cache = TableCache::new(&SlicePool::with_slices_of(SLICE_BYTES as usize, 12_800 << 10));
         for index in 0..130_000 {
             load(&cache, l2(stride * index)).commit(FileOffset(0), &even_bytes(index));
         }
